@@ -1,0 +1,184 @@
+"""Settings: what they are, where they come from, and every finding at once when they are wrong.
+
+Precedence: config.toml < environment (`KIKI__A__B`) < flags. Amounts of money are decimal text or numbers in units of
+`currency`, kept as text here and turned into micros by `model.money`.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+
+class Mode(StrEnum):
+    """What the agent may touch; see the table in docs/architecture.md."""
+
+    DEMO = "demo"
+    DRY_RUN = "dry-run"
+    LIVE = "live"
+    BACKTEST = "backtest"
+
+
+Seconds = Annotated[float, Field(gt=0, le=86_400 * 366)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """A table of the configuration; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class HttpSettings(Section):
+    """The one HTTP listener."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65_535)] = 8080
+    token: SecretStr | None = None
+    max_body: Annotated[int, Field(ge=1_024, le=64 * 1024 * 1024)] = 1024 * 1024
+    compat_ports: list[Annotated[int, Field(ge=1, le=65_535)]] = []
+
+
+class StoreSettings(Section):
+    """Where the database and its side files live."""
+
+    folder: str = "data"
+    readers: Annotated[int, Field(ge=1, le=16)] = 2
+    backups_kept: Annotated[int, Field(ge=1, le=365)] = 7
+
+
+class LedgerSettings(Section):
+    """Bookkeeping of the hash-chained journal."""
+
+    head_interval_s: Seconds = 1.0
+    runs_flush_s: Seconds = 30.0
+    verify_interval_s: Seconds = 86_400.0
+    settle_s: Seconds = 30.0
+    """After this long a request can no longer be travelling, and an unknown outcome may be read back."""
+
+
+class BiddingSettings(Section):
+    """The two-second loop."""
+
+    interval_s: Seconds = 2.0
+    deadline_s: Seconds = 1.5
+    value_share: Annotated[float, Field(gt=0, le=1)] = 0.30
+    """Share of a customer's lifetime value that may be paid to win them."""
+    bid_step_percent: Annotated[float, Field(gt=0, le=50)] = 5.0
+    """Bids move on a geometric grid of this step, unless the platform's own step is coarser."""
+    max_bid: str = "50"
+    write_interval_s: Seconds = 10.0
+    """How often waiting changes are sent to a platform."""
+    min_write_gap_s: Seconds = 900.0
+    """At most one bid change per campaign in this time reaches the platform; the last value wins."""
+    min_change_percent: Annotated[float, Field(ge=0, le=100)] = 5.0
+    poll_interval_s: Seconds = 60.0
+    """How often spend is read from each platform."""
+    report_interval_s: Seconds = 300.0
+    """How often campaigns and performance are read from each platform."""
+
+
+class OptimizerSettings(Section):
+    """The five-minute loop."""
+
+    enabled: bool = True
+    interval_s: Seconds = 300.0
+    run_at_start: bool = True
+    policy: Literal["threshold"] = "threshold"
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    step_share: Annotated[float, Field(gt=0, le=1)] = 0.20
+    lookback_days: Annotated[int, Field(ge=1, le=90)] = 7
+    cooldown_s: Annotated[float, Field(ge=0)] = 86_400.0
+    floor_share: Share = 0.30
+    consume_evidence: bool = True
+    min_conversions: Annotated[int, Field(ge=0)] = 10
+
+
+class ShieldSettings(Section):
+    """What money may do. A connector without a daily cap never spends."""
+
+    window_s: Seconds = 600.0
+    max_budget_ratio: Annotated[float, Field(gt=1)] = 10.0
+    """A single change may not multiply a budget by more than this (slipped digits)."""
+    max_budget: str = "1000000"
+
+
+class ValueSettings(Section):
+    """What a customer is worth."""
+
+    interval_s: Seconds = 3_600.0
+    lookback_days: Annotated[int, Field(ge=1, le=730)] = 90
+    default_ltv: str = "300"
+    history: Annotated[int, Field(ge=1, le=10_000)] = 100
+    min_samples: Annotated[int, Field(ge=1)] = 1
+
+
+class DemoSettings(Section):
+    """The simulated market of demo and backtest."""
+
+    speed: Annotated[float, Field(ge=0.01, le=3_600)] = 1.0
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 1
+    campaigns: Annotated[int, Field(ge=6, le=6_000)] = 120
+    history_days: Annotated[int, Field(ge=1, le=365)] = 30
+    fault_rate: Share = 0.001
+
+
+class LogSettings(Section):
+    """One JSON object a line on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["json", "text"] = "json"
+
+
+class PluginSettings(Section):
+    """Which plugins may run. Live mode runs only what `allow` names."""
+
+    allow: list[str] = ["sandbox"]
+    folder: str | None = None
+
+
+class InstanceSettings(BaseModel):
+    """One `[connector.<id>]`, `[crm.<id>]` or `[notifier.<id>]` table; further keys belong to the plugin's model."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    plugin: str
+    """Name of the class a plugin registered, for example `sandbox`."""
+    enabled: bool = True
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keys the plugin's own config model validates."""
+        return dict(self.model_extra or {})
+
+
+class ConnectorSettings(InstanceSettings):
+    """A connector, with the caps the shield holds it to. Caps are amounts in units of `currency`."""
+
+    platform: str
+    daily_cap: str | None = None
+    window_cap: str | None = None
+
+
+class Settings(Section):
+    """Everything that can be set."""
+
+    client_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] = "demo"
+    mode: Mode = Mode.DEMO
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = "USD"
+    timezone: str = "UTC"
+    http: HttpSettings = HttpSettings()
+    store: StoreSettings = StoreSettings()
+    ledger: LedgerSettings = LedgerSettings()
+    bidding: BiddingSettings = BiddingSettings()
+    optimizer: OptimizerSettings = OptimizerSettings()
+    shield: ShieldSettings = ShieldSettings()
+    value: ValueSettings = ValueSettings()
+    demo: DemoSettings = DemoSettings()
+    log: LogSettings = LogSettings()
+    plugins: PluginSettings = PluginSettings()
+    connector: dict[str, ConnectorSettings] = {}
+    crm: dict[str, InstanceSettings] = {}
+    notifier: dict[str, InstanceSettings] = {}
