@@ -16,7 +16,7 @@ MAX_MICROS = 10**15
 
 _NO_DECIMALS = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF"
 _THREE_DECIMALS = "BHD IQD JOD KWD LYD OMR TND"
-_EXPONENTS = dict.fromkeys(_NO_DECIMALS.split(), 0) | dict.fromkeys(_THREE_DECIMALS.split(), 3)  # noqa: SIM905
+_EXPONENTS = dict.fromkeys(_NO_DECIMALS.split(), 0) | dict.fromkeys(_THREE_DECIMALS.split(), 3)
 _AMOUNT = re.compile(r"-?[0-9]{1,13}(\.[0-9]{1,6})?")
 
 
@@ -26,7 +26,7 @@ def minor_exponent(currency: str) -> int:
 
 
 def micros_from_text(text: str) -> int:
-    """Exact micros of a decimal text such as `"12.34"`. Raises ValueError on anything else, exponents and blanks too."""
+    """Exact micros of a decimal text such as `"12.34"`. Raises ValueError on anything else, exponents too."""
     if not _AMOUNT.fullmatch(text):
         raise ValueError(f"{text[:40]!r} is not an amount such as 12.34")
     return int(Decimal(text).scaleb(6))
