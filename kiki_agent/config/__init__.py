@@ -1,0 +1,41 @@
+"""Settings: what can be set, where values come from, and every finding at once when they are wrong.
+
+`settings.py` holds the model, `load.py` puts config.toml, environment and flags together. Nothing here opens the
+database, calls a plugin or knows what a setting is used for.
+"""
+
+from kiki_agent.config.settings import (
+    BiddingSettings,
+    ConnectorSettings,
+    DemoSettings,
+    HttpSettings,
+    InstanceSettings,
+    LedgerSettings,
+    LogSettings,
+    Mode,
+    OptimizerSettings,
+    PluginSettings,
+    Section,
+    Settings,
+    ShieldSettings,
+    StoreSettings,
+    ValueSettings,
+)
+
+__all__ = [
+    "BiddingSettings",
+    "ConnectorSettings",
+    "DemoSettings",
+    "HttpSettings",
+    "InstanceSettings",
+    "LedgerSettings",
+    "LogSettings",
+    "Mode",
+    "OptimizerSettings",
+    "PluginSettings",
+    "Section",
+    "Settings",
+    "ShieldSettings",
+    "StoreSettings",
+    "ValueSettings",
+]
