@@ -118,7 +118,7 @@ def cache_folder() -> Path:
 
 
 def load_compiled(modules: Sequence[str] = ()) -> list[str]:
-    """Import modules that declare kernels and compile every kernel in this thread; returns names of those that failed."""
+    """Import modules that declare kernels and compile them all in this thread; returns those that failed, with why."""
     os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_folder()))
     for module in modules:
         importlib.import_module(module)
