@@ -4,6 +4,7 @@
 database, calls a plugin or knows what a setting is used for.
 """
 
+from kiki_agent.config.load import Loaded, load
 from kiki_agent.config.settings import (
     BiddingSettings,
     ConnectorSettings,
@@ -29,6 +30,7 @@ __all__ = [
     "HttpSettings",
     "InstanceSettings",
     "LedgerSettings",
+    "Loaded",
     "LogSettings",
     "Mode",
     "OptimizerSettings",
@@ -38,4 +40,5 @@ __all__ = [
     "ShieldSettings",
     "StoreSettings",
     "ValueSettings",
+    "load",
 ]

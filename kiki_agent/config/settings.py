@@ -1,15 +1,22 @@
-"""Settings: what they are, where they come from, and every finding at once when they are wrong.
+"""The settings model: one frozen class per table, with its bounds and defaults.
 
-Precedence: config.toml < environment (`KIKI__A__B`) < flags. Amounts of money are decimal text or numbers in units of
-`currency`, kept as text here and turned into micros by `model.money`.
+Amounts of money are decimal text or numbers in units of `currency`, kept as text here and turned into micros by
+`model.money`. A new setting is documented in docs/configuration.md in the same change; a test compares.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from decimal import Decimal
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+
+from kiki_agent.model.money import micros_from_text
+from kiki_agent.model.platform import Platform
 
 
 class Mode(StrEnum):
@@ -21,20 +28,70 @@ class Mode(StrEnum):
     BACKTEST = "backtest"
 
 
+@dataclass(frozen=True, slots=True)
+class Expect:
+    """What a finding says was expected, where the type and its bounds do not say it well."""
+
+    text: str
+
+
+def _amount(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, (int, float, Decimal, str)):
+        raise ValueError("not an amount")
+    text = value if isinstance(value, str) else format(Decimal(str(value)), "f")
+    if micros_from_text(text) < 0:
+        raise ValueError("an amount is not negative")
+    return text
+
+
+def _positive(text: str) -> str:
+    if micros_from_text(text) == 0:
+        raise ValueError("an amount of nothing")
+    return text
+
+
+def _timezone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except Exception as error:  # zoneinfo raises KeyError, ValueError, OSError and more, by the kind of nonsense
+        raise ValueError("unknown time zone") from error
+    return name
+
+
+def _platform(text: str) -> str:
+    return Platform.parse(text).value
+
+
 Seconds = Annotated[float, Field(gt=0, le=86_400 * 366)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Cap = Annotated[str, BeforeValidator(_amount), Expect('an amount such as "250.00", not negative')]
+"""An amount in units of `currency`; 0 is allowed and permits nothing."""
+Amount = Annotated[
+    str, BeforeValidator(_amount), AfterValidator(_positive), Expect('an amount such as "12.34", above 0')
+]
+TimeZone = Annotated[str, AfterValidator(_timezone), Expect("an IANA time zone such as Europe/Berlin")]
+PlatformName = Annotated[
+    str, AfterValidator(_platform), Expect("one of " + ", ".join(platform.value for platform in Platform))
+]
+ClientId = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$"), Expect("1 to 64 letters, digits, dots, dashes or underscores")
+]
+Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$"), Expect("an ISO 4217 currency code such as USD")]
+Host = Annotated[str, Field(min_length=1, max_length=253), Expect("an address to listen on such as 127.0.0.1")]
+PluginName = Annotated[str, Field(min_length=1), Expect("the name of a class that a plugin provides, such as sandbox")]
+Folder = Annotated[str, Field(min_length=1), Expect("the path of a folder")]
 
 
 class Section(BaseModel):
     """A table of the configuration; unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class HttpSettings(Section):
     """The one HTTP listener."""
 
-    host: str = "127.0.0.1"
+    host: Host = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 8080
     token: SecretStr | None = None
     max_body: Annotated[int, Field(ge=1_024, le=64 * 1024 * 1024)] = 1024 * 1024
@@ -44,7 +101,7 @@ class HttpSettings(Section):
 class StoreSettings(Section):
     """Where the database and its side files live."""
 
-    folder: str = "data"
+    folder: Folder = "data"
     readers: Annotated[int, Field(ge=1, le=16)] = 2
     backups_kept: Annotated[int, Field(ge=1, le=365)] = 7
 
@@ -68,7 +125,7 @@ class BiddingSettings(Section):
     """Share of a customer's lifetime value that may be paid to win them."""
     bid_step_percent: Annotated[float, Field(gt=0, le=50)] = 5.0
     """Bids move on a geometric grid of this step, unless the platform's own step is coarser."""
-    max_bid: str = "50"
+    max_bid: Amount = "50"
     write_interval_s: Seconds = 10.0
     """How often waiting changes are sent to a platform."""
     min_write_gap_s: Seconds = 900.0
@@ -90,7 +147,7 @@ class OptimizerSettings(Section):
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.15
     step_share: Annotated[float, Field(gt=0, le=1)] = 0.20
     lookback_days: Annotated[int, Field(ge=1, le=90)] = 7
-    cooldown_s: Annotated[float, Field(ge=0)] = 86_400.0
+    cooldown_s: Annotated[float, Field(ge=0, le=86_400 * 366)] = 86_400.0
     floor_share: Share = 0.30
     consume_evidence: bool = True
     min_conversions: Annotated[int, Field(ge=0)] = 10
@@ -100,9 +157,9 @@ class ShieldSettings(Section):
     """What money may do. A connector without a daily cap never spends."""
 
     window_s: Seconds = 600.0
-    max_budget_ratio: Annotated[float, Field(gt=1)] = 10.0
+    max_budget_ratio: Annotated[float, Field(gt=1, le=1_000)] = 10.0
     """A single change may not multiply a budget by more than this (slipped digits)."""
-    max_budget: str = "1000000"
+    max_budget: Amount = "1000000"
 
 
 class ValueSettings(Section):
@@ -110,7 +167,7 @@ class ValueSettings(Section):
 
     interval_s: Seconds = 3_600.0
     lookback_days: Annotated[int, Field(ge=1, le=730)] = 90
-    default_ltv: str = "300"
+    default_ltv: Amount = "300"
     history: Annotated[int, Field(ge=1, le=10_000)] = 100
     min_samples: Annotated[int, Field(ge=1)] = 1
 
@@ -136,7 +193,7 @@ class PluginSettings(Section):
     """Which plugins may run. Live mode runs only what `allow` names."""
 
     allow: list[str] = ["sandbox"]
-    folder: str | None = None
+    folder: Folder | None = None
 
 
 class InstanceSettings(BaseModel):
@@ -144,7 +201,7 @@ class InstanceSettings(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    plugin: str
+    plugin: PluginName
     """Name of the class a plugin registered, for example `sandbox`."""
     enabled: bool = True
 
@@ -157,18 +214,18 @@ class InstanceSettings(BaseModel):
 class ConnectorSettings(InstanceSettings):
     """A connector, with the caps the shield holds it to. Caps are amounts in units of `currency`."""
 
-    platform: str
-    daily_cap: str | None = None
-    window_cap: str | None = None
+    platform: PlatformName
+    daily_cap: Cap | None = None
+    window_cap: Cap | None = None
 
 
 class Settings(Section):
     """Everything that can be set."""
 
-    client_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] = "demo"
+    client_id: ClientId = "demo"
     mode: Mode = Mode.DEMO
-    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = "USD"
-    timezone: str = "UTC"
+    currency: Currency = "USD"
+    timezone: TimeZone = "UTC"
     http: HttpSettings = HttpSettings()
     store: StoreSettings = StoreSettings()
     ledger: LedgerSettings = LedgerSettings()
@@ -182,3 +239,21 @@ class Settings(Section):
     connector: dict[str, ConnectorSettings] = {}
     crm: dict[str, InstanceSettings] = {}
     notifier: dict[str, InstanceSettings] = {}
+
+    @property
+    def database(self) -> Path:
+        """The database of the mode: one file each, so that a rehearsal never touches the books of the real thing."""
+        return Path(self.store.folder) / _DATABASES[self.mode]
+
+    @property
+    def ledger_head(self) -> Path:
+        """The file beside the database that holds the last known head of the ledger."""
+        return self.database.with_suffix(".head")
+
+
+_DATABASES = {
+    Mode.DEMO: "demo.db",
+    Mode.DRY_RUN: "dryrun.db",
+    Mode.LIVE: "live.db",
+    Mode.BACKTEST: "backtest.db",
+}
