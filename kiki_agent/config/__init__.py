@@ -4,6 +4,7 @@
 database, calls a plugin or knows what a setting is used for.
 """
 
+from kiki_agent.config.checks import is_loopback
 from kiki_agent.config.load import Loaded, load
 from kiki_agent.config.settings import (
     BiddingSettings,
@@ -22,6 +23,7 @@ from kiki_agent.config.settings import (
     StoreSettings,
     ValueSettings,
 )
+from kiki_agent.config.show import ShownSetting, shown_settings
 
 __all__ = [
     "BiddingSettings",
@@ -38,7 +40,10 @@ __all__ = [
     "Section",
     "Settings",
     "ShieldSettings",
+    "ShownSetting",
     "StoreSettings",
     "ValueSettings",
+    "is_loopback",
     "load",
+    "shown_settings",
 ]

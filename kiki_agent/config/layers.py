@@ -56,6 +56,7 @@ class Layer:
         if not isinstance(table, dict) or path[-1] not in table:
             return False
         del table[path[-1]]
+        self.places.pop(path, None)
         return True
 
 

@@ -1,0 +1,72 @@
+"""`kiki-agent status` and `kiki-agent kill-switch`: the running agent, asked over HTTP."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import click
+
+from kiki_agent.cli.agent_client import AgentClient
+from kiki_agent.cli.options import Options, common
+from kiki_agent.cli.output import emit, emit_json, emit_pairs, emit_table
+
+
+@click.command()
+@common
+def status(options: Options) -> int:
+    """Ask the running agent how it is.
+
+    Ends with 0 when it is ready, with 1 when it is not or does not answer.
+    """
+    client = AgentClient(options.load().settings)
+    ready = client.get("/ready")
+    body = client.get("/status").body
+    well = ready.status == 200
+    if options.json:
+        emit_json({"address": client.address, "ready": well, "reason": _reason(ready.body), "status": body})
+        return 0 if well else 1
+    emit(f"Ready at {client.address}." if well else f"Not ready at {client.address}: {_reason(ready.body)}")
+    _show(body)
+    return 0 if well else 1
+
+
+@click.command("kill-switch")
+@click.argument("position", type=click.Choice(["on", "off"]))
+@click.option("--reason", required=True, help="Why; it is written into the ledger.")
+@common
+def kill_switch(options: Options, position: Literal["on", "off"], reason: str) -> None:
+    """Stop all spending of the running agent (on), or allow it again (off)."""
+    client = AgentClient(options.load().settings)
+    answer = client.post("/admin/kill-switch", {"on": position == "on", "reason": reason})
+    if options.json:
+        emit_json(answer.body)
+    else:
+        emit("Spending is stopped." if position == "on" else "Spending is allowed again.")
+
+
+def _reason(body: dict[str, Any]) -> str | None:
+    reason = body.get("reason") or body.get("detail")
+    return str(reason) if reason else None
+
+
+def _show(body: dict[str, Any]) -> None:
+    """Plain values as pairs, lists of objects as tables; whatever the agent tells, in its order."""
+    plain = {name: _short(value) for name, value in body.items() if not isinstance(value, (dict, list))}
+    emit("")
+    emit_pairs(plain)
+    for name, value in body.items():
+        if isinstance(value, dict) and value:
+            emit(f"\n{name}")
+            emit_pairs({f"  {inner}": _short(item) for inner, item in value.items()})
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            emit(f"\n{name}")
+            header = [key for key, item in value[0].items() if not isinstance(item, (dict, list))]
+            emit_table(header, [[_short(row.get(key)) for key in header] for row in value])
+
+
+def _short(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
