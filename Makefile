@@ -1,0 +1,78 @@
+# The agent and its tests need a Python of at least 3.11 with venv, and make. uv is used when it is there.
+# Everything that is installed comes from the lock files, by hash.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(shell if command -v uv >/dev/null 2>&1; then echo uv; elif $(PYTHON) -m uv --version >/dev/null 2>&1; then echo "$(PYTHON) -m uv"; fi)
+SOURCES := kiki_agent plugins tests $(wildcard benchmarks)
+# A new plugin folder or entry point is unknown to an editable install until it is installed again.
+PROJECT := pyproject.toml plugins $(wildcard plugins/*/__init__.py)
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint bench lock clean system-packages
+
+help: ## show this list
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(VENV)/.runtime ## install what the agent needs and start the demo on http://127.0.0.1:8080/
+	@echo "Starting the demo; look at http://127.0.0.1:8080/ - Ctrl-C ends it."
+	@exec $(BIN)/kiki-agent demo
+
+test: lint system-packages ## install everything, check style and types, run all tests
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.dev ## style, format, types, and who may import whom
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+bench: $(VENV)/.dev ## measure, and print the table of the documentation
+	$(BIN)/python -m benchmarks $(ARGS)
+
+lock: ## resolve the lock files again (needs uv)
+	@test -n "$(UV)" || { echo "make lock needs uv, which is neither a command nor a module of $(PYTHON)"; exit 1; }
+	echo "setuptools>=77" | $(UV) pip compile $(LOCK) --output-file requirements.lock pyproject.toml -
+	echo "setuptools>=77" | $(UV) pip compile $(LOCK) --extra dev --constraints requirements.lock --output-file requirements-dev.lock pyproject.toml -
+LOCK := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
+
+clean: ## remove what make and the tools made; the databases in data/ stay
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .cache
+	find kiki_agent plugins tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "$(PYTHON) is missing or older than 3.11; name a newer one: make PYTHON=/path/to/python3.11"; exit 1; }
+	@test -n "$(UV)" || $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "the venv module of $(PYTHON) is missing; as root: apt-get install python3-venv"; exit 1; }
+	@$(if $(UV),$(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV),$(PYTHON) -m venv $(VENV))
+
+# The runtime's stamp is newer or equal when the developers' set, which contains it, was installed.
+$(VENV)/.runtime: requirements.lock $(PROJECT) | $(BIN)/python
+	$(call install,requirements.lock)
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock $(PROJECT) | $(BIN)/python
+	$(call install,requirements-dev.lock)
+	@touch $@ $(VENV)/.runtime
+
+ifneq ($(UV),)
+define install
+	@echo "Installing $(1) into $(VENV) ..."
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes --requirement $(1)
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+endef
+else
+define install
+	@echo "Installing $(1) into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $(1)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+endef
+endif
+
+# Tests of the page drive Chromium, tests of the metrics ask promtool; without them those tests say so and are skipped.
+system-packages:
+	@if command -v chromium >/dev/null 2>&1 && command -v promtool >/dev/null 2>&1; then :; \
+	elif [ "$$(id -u)" = 0 ] && [ -f /etc/debian_version ]; then \
+		echo "Installing chromium and prometheus (for promtool) ..."; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium prometheus >/dev/null; \
+	else echo "chromium or promtool is missing, their tests will be skipped; on Debian, as root: apt-get install chromium prometheus"; fi
