@@ -145,8 +145,10 @@ class Alerts:
 class DeliveryLoop(Loop):
     """Hands waiting alerts to the notifier plugins."""
 
+    name = "notify"
+    period = 10 * SECOND
+
     def __init__(self, alerts: Alerts, caller: Caller) -> None:
-        super().__init__(name="notify", period=10 * SECOND, deadline=10 * SECOND, essential=False)
         self._alerts = alerts
         self._caller = caller
 

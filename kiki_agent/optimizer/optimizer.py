@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from kiki_agent.config import Settings
 from kiki_agent.ledger import Ledger, Outbox
 from kiki_agent.ledger.reallocations import Reallocation, record_reallocation
 from kiki_agent.model import SECOND, Alert, Instant, Platform, Severity, decimal_text, local_day
+from kiki_agent.model.money import MICROS
 from kiki_agent.notify import Alerts
 from kiki_agent.optimizer.rule import Guards, LastShift, PlatformFacts, Underperformer, Verdict, judge
 from kiki_agent.optimizer.shifts import Shift, Shifts, ShiftState, shift_id
@@ -77,7 +79,10 @@ class Optimizer(Loop):
     ) -> None:
         options = settings.optimizer
         period = round(options.interval_s * SECOND)
-        super().__init__(name="optimizer", period=period, deadline=min(period, 60 * SECOND), essential=True)
+        self.name = "optimizer"
+        self.period = period
+        self.deadline = min(period, 60 * SECOND)
+        self.essential = True
         self.first_due_at_start = options.run_at_start
         self._settings = settings
         self._platforms = dict(platforms)
@@ -345,8 +350,9 @@ class Optimizer(Loop):
             )
             if each.connector == verdict.best:
                 best = each
-            self._metrics.platform_efficiency(each.platform, None if efficiency is None else float(efficiency))
-            self._metrics.platform_daily_budget(each.platform, each.daily_budget_micros)
+            name = self._platforms[each.connector].rpc_name
+            self._metrics.platform_efficiency(name).set(math.nan if efficiency is None else float(efficiency))
+            self._metrics.platform_daily_budget(name).set(each.daily_budget_micros / MICROS)
         self.snapshot = EfficiencySnapshot(
             timestamp=now,
             average_efficiency=None if verdict.mean is None else float(verdict.mean),
@@ -373,7 +379,7 @@ class Optimizer(Loop):
         if shift.state is ShiftState.DONE:
             self.shifts_done += 1
             source, target = Platform(shift.from_platform).rpc_name, Platform(shift.to_platform).rpc_name
-            self._metrics.budget_shift(source, target)
+            self._metrics.budget_shifts(source, target).inc()
         self._signals.publish("reallocation", {"shift_id": shift.shift_id, "state": shift.state.value})
         return shift
 
