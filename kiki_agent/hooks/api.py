@@ -1,0 +1,66 @@
+"""What a plugin package says when it is loaded: which classes it offers, and how each is configured."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict
+
+from kiki_agent.hooks.specs import API_VERSION
+
+
+class PluginConfig(BaseModel):
+    """Base for a plugin's own settings: frozen, and a misspelt key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One class a plugin provides under a name that configuration tables use as `plugin = "<name>"`."""
+
+    kind: str
+    name: str
+    implementation: type
+    config: type[BaseModel]
+
+
+class PluginApi:
+    """Handed to a plugin module's `register(api)`; collects what it offers, and nothing else."""
+
+    def __init__(self, plugin: str) -> None:
+        self.plugin = plugin
+        """The name this plugin is allowed under in `plugins.allow`."""
+        self.version = API_VERSION
+        """(major, minor) of the hooks this core speaks."""
+        self.offers: list[Offer] = []
+
+    def connector(self, name: str, implementation: type, *, config: type[BaseModel] = PluginConfig) -> None:
+        """Offer a connector class, see `ConnectorSpec`."""
+        self._offer("connector", name, implementation, config)
+
+    def crm(self, name: str, implementation: type, *, config: type[BaseModel] = PluginConfig) -> None:
+        """Offer a source of customers, see `CrmSpec`."""
+        self._offer("crm", name, implementation, config)
+
+    def notifier(self, name: str, implementation: type, *, config: type[BaseModel] = PluginConfig) -> None:
+        """Offer a way to reach people, see `NotifierSpec`."""
+        self._offer("notifier", name, implementation, config)
+
+    def require(self, major: int, minor: int) -> None:
+        """Refuse to load on a core that does not speak API `major.minor` or a later minor. Raises RuntimeError."""
+        if self.version[0] != major or self.version[1] < minor:
+            have = ".".join(map(str, self.version))
+            raise RuntimeError(f"it needs plugin API {major}.{minor}, this agent speaks {have}")
+
+    def _offer(self, kind: str, name: str, implementation: type, config: type[BaseModel]) -> None:
+        if not inspect.isclass(implementation):
+            raise TypeError(f"{kind} {name!r} must be a class, not {type(implementation).__name__}")
+        if not (inspect.isclass(config) and issubclass(config, BaseModel)):
+            raise TypeError(f"the config of {kind} {name!r} must be a pydantic model class")
+        if not isinstance(name, str) or not name:
+            raise TypeError(f"the name of a {kind} must be a text that is not empty")
+        if any(offer.kind == kind and offer.name == name for offer in self.offers):
+            raise ValueError(f"it offers {kind} {name!r} twice")
+        self.offers.append(Offer(kind, name, implementation, config))

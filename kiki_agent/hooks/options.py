@@ -1,0 +1,134 @@
+"""Tables `[connector.<id>]`, `[crm.<id>]` and `[notifier.<id>]`: which class serves each, and are its keys right?"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from kiki_agent.config import ConnectorSettings, InstanceSettings
+from kiki_agent.errors import Finding
+from kiki_agent.hooks.api import Offer
+from kiki_agent.hooks.discovery import Plugin, describe_error
+from kiki_agent.hooks.instance import Instance, Quarantine
+
+Locate = Callable[[str], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One table, its instance to be, and what to make it from; no offer when it is off or set aside."""
+
+    instance: Instance
+    offer: Offer | None = None
+    config: BaseModel | None = None
+
+
+def plan(
+    tables: Mapping[str, Mapping[str, InstanceSettings]],
+    plugins: Sequence[Plugin],
+    findings: list[Finding],
+    locate: Locate,
+) -> list[Planned]:
+    """Match every table with a class and validate its keys; everything wrong is added to `findings`."""
+    planned: list[Planned] = []
+    homes: dict[str, str] = {}
+    for kind, table in tables.items():
+        for instance_id, settings in table.items():
+            if instance_id in homes:
+                text = f"the id is taken by [{homes[instance_id]}.{instance_id}]; ids are unique over all kinds"
+                findings.append(_finding(locate, f"{kind}.{instance_id}", text))
+                continue
+            homes[instance_id] = kind
+            planned.append(_plan_one(kind, instance_id, settings, plugins, findings, locate))
+    return planned
+
+
+def _plan_one(
+    kind: str,
+    instance_id: str,
+    settings: InstanceSettings,
+    plugins: Sequence[Plugin],
+    findings: list[Finding],
+    locate: Locate,
+) -> Planned:
+    platform = settings.platform if isinstance(settings, ConnectorSettings) else ""
+    instance = Instance(instance_id, kind, settings.plugin, platform=platform)
+    if not settings.enabled:
+        instance.state = "off"
+        return Planned(instance)
+    found = [(plugin, offer) for plugin in plugins for offer in plugin.offers]
+    match = next(
+        ((plugin, offer) for plugin, offer in found if (offer.kind, offer.name) == (kind, settings.plugin)), None
+    )
+    if match is None:
+        _say_missing(instance, plugins, [offer.name for _, offer in found if offer.kind == kind], findings, locate)
+        return Planned(instance)
+    plugin, offer = match
+    instance.plugin, instance.version = plugin.name, plugin.version
+    try:
+        config = _strict(offer.config).model_validate(settings.options)
+    except ValidationError as error:
+        findings += _findings(f"{kind}.{instance_id}", error, offer.config, locate)
+        return Planned(instance)
+    except (Exception, SystemExit) as error:
+        text = f"the config model of plugin {plugin.name} broke on {instance_id}: {describe_error(error)}"
+        instance.set_aside(Quarantine.CONSTRUCT, text)
+        return Planned(instance)
+    return Planned(instance, offer, config)
+
+
+def _say_missing(
+    instance: Instance, plugins: Sequence[Plugin], known: list[str], findings: list[Finding], locate: Locate
+) -> None:
+    """Nobody offers the class: a mistake in the table, unless the plugin that would offer it failed to load."""
+    broken = [plugin for plugin in plugins if plugin.state == "quarantined"]
+    if broken:
+        errors = "; ".join(plugin.error for plugin in broken)
+        instance.plugin = next((plugin.name for plugin in broken if plugin.name == instance.class_name), "")
+        instance.set_aside(Quarantine.MISSING, f"no {instance.kind} {instance.class_name!r} is loaded: {errors}")
+        return
+    off = [plugin.name for plugin in plugins if plugin.state == "off"]
+    text = (
+        f"no allowed plugin offers a {instance.kind} {instance.class_name!r}{_did_you_mean(instance.class_name, known)}"
+    )
+    text += f"; offered are {', '.join(sorted(known)) or 'none'}"
+    if off:
+        text += f"; installed but not in plugins.allow: {', '.join(off)}"
+    findings.append(_finding(locate, f"{instance.kind}.{instance.id}.plugin", text))
+
+
+def _strict(model: type[BaseModel]) -> type[BaseModel]:
+    """The model itself if it says what happens to unknown keys, else a subclass that refuses them."""
+    if model.model_config.get("extra") is not None:
+        return model
+    namespace = {"model_config": ConfigDict(extra="forbid"), "__module__": model.__module__, "__doc__": model.__doc__}
+    strict: type[BaseModel] = type(model.__name__, (model,), namespace)
+    return strict
+
+
+def _findings(table: str, error: ValidationError, model: type[BaseModel], locate: Locate) -> list[Finding]:
+    """One finding per mistake; the values found are left out, for they may be secrets."""
+    found: list[Finding] = []
+    for detail in error.errors(include_url=False, include_context=False, include_input=False):
+        parts = [str(part) for part in detail["loc"]]
+        key = ".".join([table, *parts])
+        text = detail["msg"]
+        if detail["type"] == "extra_forbidden":
+            text = f"unknown key{_did_you_mean(parts[-1], list(model.model_fields)) if len(parts) == 1 else ''}"
+            text += f"; known are {', '.join(model.model_fields) or 'none'}" if len(parts) == 1 else ""
+        elif detail["type"] == "missing":
+            text = "is required"
+        found.append(_finding(locate, key, text))
+    return found
+
+
+def _finding(locate: Locate, key: str, text: str) -> Finding:
+    return Finding(locate(key), key, text)
+
+
+def _did_you_mean(name: str, names: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, names, n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
