@@ -1,0 +1,11 @@
+"""What the ad platforms state about campaigns, budgets, bids, spend and performance, each fact with its age.
+
+Pollers read, screens sort out nonsense, columns hold what is known now and tables what a restarted agent still knows.
+No decision is made here and no call goes out that changes anything at a platform.
+"""
+
+from kiki_agent.accounts.accounts import Account, Accounts, PlatformTotals
+from kiki_agent.accounts.poller import Poller, Reader
+from kiki_agent.accounts.table import CampaignTable
+
+__all__ = ["Account", "Accounts", "CampaignTable", "PlatformTotals", "Poller", "Reader"]

@@ -1,0 +1,434 @@
+"""The facts about all accounts: in columns for the fast loops, in tables for the next start."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+
+from kiki_agent.accounts import records, screening, spend
+from kiki_agent.accounts.grid import CLICKS, CONVERSIONS, IMPRESSIONS, REVENUE, SPEND, DayGrid, day_number
+from kiki_agent.accounts.records import ReportState
+from kiki_agent.accounts.table import CampaignTable
+from kiki_agent.model import (
+    Campaign,
+    Instant,
+    Intent,
+    IntentKind,
+    Outcome,
+    PerformanceReport,
+    Receipt,
+    SpendReport,
+    SpendRow,
+    day_bounds,
+    local_day,
+)
+from kiki_agent.runtime.log import get_logger
+from kiki_agent.store import Store
+
+Ints = npt.NDArray[np.int64]
+
+MATURED_DAYS = 14
+"""Conversion rates are counted over at most this many days that no longer restate."""
+KEPT_DAYS = 35
+"""Days of performance held in memory, at least."""
+
+_log = get_logger("accounts")
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One connector's account, as configured."""
+
+    connector: str
+    platform: str
+    """Canonical platform id."""
+    timezone: str = "UTC"
+    currency: str = "USD"
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformTotals:
+    """Sums over some account days of one connector."""
+
+    spend_micros: int
+    conversions: int
+    revenue_micros: int
+    clicks: int
+    impressions: int
+    as_of: Instant | None
+    """What the platform reported covers everything up to here; None when it never reported."""
+    newest_row_as_of: Instant | None
+    """`as_of` of the last report that said anything new: the newest evidence."""
+
+
+class Accounts:
+    """Everything the platforms stated. Written by the pollers and by confirmed receipts, read by all others."""
+
+    def __init__(self, store: Store, accounts: Sequence[Account], lookback_days: int) -> None:
+        self._store = store
+        self._loop = asyncio.get_running_loop()
+        self.accounts = {each.connector: each for each in sorted(accounts, key=lambda each: each.connector)}
+        self.connectors: list[str] = list(self.accounts)
+        self.lookback_days = lookback_days
+        self.table = CampaignTable(self.connectors)
+        self.day_start: Ints = np.zeros(len(self.connectors), dtype=np.int64)
+        """First instant of the running account day of each connector."""
+        self.day_end: Ints = np.zeros(len(self.connectors), dtype=np.int64)
+        """First instant of the next one."""
+        self.skipped: Counter[tuple[str, str]] = Counter()
+        """Statements that were not believed, by (connector, fault)."""
+        self.lost_writes = 0
+        """Facts that could not be written down; they are known in memory and read again after a restart."""
+        self.receipts = 0
+        """Grows with each confirmed change."""
+        self._confirmed_at: dict[tuple[str, str], int] = {}
+        self._grid = DayGrid(max(KEPT_DAYS, lookback_days + 7))
+        self._state: dict[str, ReportState] = {connector: ReportState() for connector in self.connectors}
+        self._days = dict.fromkeys(self.connectors, "")
+        self._next_day = 0
+        self._heard: set[str] = set()
+
+    @classmethod
+    async def open(cls, store: Store, accounts: Sequence[Account], *, lookback_days: int, now: Instant) -> Accounts:
+        """Know again what the last agent on this database knew."""
+        self = cls(store, accounts, lookback_days)
+        first_day = (date.fromisoformat(local_day(now, "UTC")) - timedelta(days=self._grid.width)).isoformat()
+        known = await store.read(partial(records.read_all, first_day=first_day))
+        mine = [each for each in known.campaigns if each.connector in self.accounts]
+        self._replace_rows(mine, known.paused_by_us)
+        for key, at in known.bid_set_at.items():
+            row = self.table.index.get(key)
+            if row is not None:
+                self.table.bid_set_at[row] = at
+        for connector, campaign_id, day, *values in known.performance:
+            row = self.table.index.get((connector, campaign_id))
+            if row is not None:
+                self._grid.put(row, day_number(day), (values[0], values[1], values[2], values[3], values[4]))
+        for connector in self.connectors:
+            state = known.reports.get(connector)
+            if state is not None:
+                self._state[connector] = state
+                self._restore_spend(connector, state)
+        self.roll(now)
+        for connector in self.connectors:
+            self._sum_lookback(connector)
+        return self
+
+    # -- what is known -------------------------------------------------------------------------------------------
+
+    def campaigns(self, connector: str | None = None) -> list[Campaign]:
+        """The campaigns as last read or confirmed, in the order of the table."""
+        if connector is None:
+            return list(self.table.rows)
+        low, high = self.table.bounds[connector]
+        return self.table.rows[low:high]
+
+    def budget_micros(self, connector: str) -> int:
+        """Sum of the daily budgets of the connector's campaigns that run or are only held by the agent."""
+        low, high = self.table.bounds[connector]
+        runs = (self.table.active[low:high] | self.table.held[low:high]).astype(bool)
+        return int(self.table.daily_budget_micros[low:high][runs].sum())
+
+    def totals(self, connector: str, first_day: str, last_day: str) -> PlatformTotals:
+        """Sums over the account days first..last, both included, as far as they are held (see `KEPT_DAYS`)."""
+        low, high = self.table.bounds[connector]
+        sums = self._grid.sums(low, high, day_number(first_day), day_number(last_day)).sum(axis=0).tolist()
+        state = self._state[connector]
+        return PlatformTotals(
+            spend_micros=sums[SPEND],
+            conversions=sums[CONVERSIONS],
+            revenue_micros=sums[REVENUE],
+            clicks=sums[CLICKS],
+            impressions=sums[IMPRESSIONS],
+            as_of=Instant(state.performance_as_of) if state.performance_as_of else None,
+            newest_row_as_of=Instant(state.evidence_as_of) if state.evidence_as_of else None,
+        )
+
+    def spend_age(self, connector: str, now: Instant) -> int | None:
+        """Microseconds since the instant the reported spend covers; None when it was never reported."""
+        as_of = self._state[connector].spend_as_of
+        return now - as_of if as_of else None
+
+    def heard(self, connector: str) -> bool:
+        """Whether the platform stated its campaigns and spend since this process started."""
+        return connector in self._heard
+
+    def day(self, connector: str) -> str:
+        """The account day that is running."""
+        return self._days[connector]
+
+    def final_before(self, connector: str) -> str:
+        """Days before this one no longer restate; empty when the platform never said."""
+        return self._state[connector].final_before
+
+    def roll(self, now: Instant) -> None:
+        """Begin new account days that are due; a day never begins twice, whatever the clock does."""
+        if now < self._next_day:
+            return
+        for number, connector in enumerate(self.connectors):
+            zone = self.accounts[connector].timezone
+            day = local_day(now, zone)
+            if day <= self._days[connector]:
+                continue
+            self._days[connector] = day
+            self.day_start[number], self.day_end[number] = day_bounds(day, zone)
+            if self._state[connector].spend_date != day:
+                low, high = self.table.bounds[connector]
+                self.table.spend_today_micros[low:high] = 0
+        self._next_day = int(self.day_end.min(initial=2**62))
+
+    # -- what platforms state ------------------------------------------------------------------------------------
+
+    def take_campaigns(self, connector: str, campaigns: Sequence[Campaign], now: Instant, receipts: int) -> None:
+        """Take over a platform's complete list of campaigns; those missing in it are gone.
+
+        `receipts` is the value of `self.receipts` when the list was asked for: what was confirmed since is newer.
+        """
+        account = self.accounts[connector]
+        believed: dict[str, Campaign] = {}
+        for each in campaigns:
+            fault = screening.campaign_fault(each, connector, account.currency)
+            if fault is None and each.campaign_id in believed:
+                fault = "duplicate"
+            if fault is not None:
+                self._skip(connector, fault)
+                continue
+            newer = self._confirmed_at.get((connector, each.campaign_id), 0) > receipts
+            believed[each.campaign_id] = self._row(connector, each.campaign_id) if newer else each
+        known = {each.campaign_id: each for each in self.campaigns(connector)}
+        changed = [each for name, each in believed.items() if known.get(name) != each]
+        gone = [(connector, name) for name in known if name not in believed]
+        if gone or believed.keys() - known.keys():
+            others = [each for each in self.table.rows if each.connector != connector]
+            self._replace_rows([*others, *believed.values()], self._held_keys())
+            self._sum_lookback(connector)
+        else:
+            for each in changed:
+                self.table.set_row(self.table.index[connector, each.campaign_id], each)
+        state = self._state[connector]
+        state.campaigns_as_of = now
+        self._heard_of(connector)
+        if changed or gone:
+            self._write(partial(_write_campaigns, changed=tuple(changed), gone=tuple(gone)))
+
+    def take_performance(self, connector: str, report: PerformanceReport, now: Instant) -> int:
+        """Take over one page of performance rows; returns how many said something new."""
+        changed: list[records.PerformanceTuple] = []
+        index, put = self.table.index, self._grid.put
+        latest = self._days[connector] or local_day(now, self.accounts[connector].timezone)
+        for row in report.rows:
+            position = index.get((connector, row.campaign_id))
+            fault = "unknown" if position is None else screening.performance_fault(row)
+            try:
+                day = day_number(row.day)
+                if fault is None and row.day > latest:
+                    fault = "future"
+            except (ValueError, TypeError):
+                fault, day = "day", 0
+            if fault is not None or position is None:
+                self._skip(connector, fault or "unknown")
+                continue
+            values = (row.impressions, row.clicks, row.conversions, row.spend_micros, row.revenue_micros)
+            if put(position, day, values):
+                changed.append((connector, row.campaign_id, row.day, *values))
+        state = self._state[connector]
+        as_of = min(report.as_of, now)
+        state.performance_as_of = max(state.performance_as_of, as_of)
+        state.final_before = max(state.final_before, _day_or_empty(report.final_before, latest))
+        if changed:
+            state.evidence_as_of = max(state.evidence_as_of, as_of)
+            self._write(partial(records.write_performance, rows=changed))
+        return len(changed)
+
+    def close_report(self, connector: str) -> None:
+        """All pages of a report are in: sum the look-back anew and write down how old the facts are."""
+        self._sum_lookback(connector)
+        self._write(partial(records.write_report, connector=connector, state=self._snapshot(connector)))
+
+    def take_spend(self, connector: str, report: SpendReport, now: Instant) -> SpendReport:
+        """Take over reported spend; returns the report without what cannot be believed, for booking."""
+        self.roll(now)
+        table, today = self.table, self._days[connector]
+        low, high = table.bounds[connector]
+        spent = table.spend_today_micros[low:high].copy()
+        believed: list[SpendRow] = []
+        for row in report.rows:
+            position = table.index.get((connector, row.campaign_id))
+            if position is None:
+                self._skip(connector, "unknown")
+                continue
+            fault = screening.spend_fault(row, table.rows[position].daily_budget_micros)
+            if fault is None and row.day > today:
+                fault = "future"
+            if fault is not None:
+                self._skip(connector, fault)
+                continue
+            believed.append(row)
+            if row.day == today:
+                spent[position - low] = row.spend_micros
+        as_of = min(report.as_of, now)
+        state = self._state[connector]
+        if as_of > state.spend_as_of:
+            self._advance_spend(connector, spent, as_of)
+            self._heard_of(connector)
+        return SpendReport(tuple(believed), Instant(as_of))
+
+    # -- what platforms confirm ----------------------------------------------------------------------------------
+
+    def confirm(self, connection: sqlite3.Connection, intent: Intent, receipt: Receipt) -> None:
+        """Confirm handler of the outbox: writes on the database thread, then tells the columns on the loop's."""
+        records.confirm(connection, intent, receipt)
+        self._loop.call_soon_threadsafe(self.apply_receipt, intent, receipt)
+
+    def apply_receipt(self, intent: Intent, receipt: Receipt) -> None:
+        """A confirmed bid, budget or status becomes the known value."""
+        row = self.table.index.get((intent.connector, intent.campaign_id))
+        if receipt.outcome is not Outcome.ACCEPTED or row is None:
+            return
+        self.receipts += 1
+        self._confirmed_at[intent.connector, intent.campaign_id] = self.receipts
+        match intent.kind:
+            case IntentKind.ADJUST_BID:
+                self.table.set_bid(row, intent.after)
+                self.table.bid_set_at[row] = max(int(self.table.bid_set_at[row]), intent.at)
+            case IntentKind.SET_BUDGET:
+                self.table.set_budget(row, intent.after)
+            case IntentKind.SET_STATUS:
+                self.table.set_active(row, bool(intent.after), by_us=True)
+            case IntentKind.PLACE_BID:
+                pass
+
+    # -- inside --------------------------------------------------------------------------------------------------
+
+    def _row(self, connector: str, campaign_id: str) -> Campaign:
+        return self.table.rows[self.table.index[connector, campaign_id]]
+
+    def _held_keys(self) -> frozenset[tuple[str, str]]:
+        return frozenset(key for key, row in self.table.index.items() if self.table.held[row])
+
+    def _replace_rows(self, rows: Sequence[Campaign], held: frozenset[tuple[str, str]]) -> None:
+        origin = self.table.replace_rows(rows, held)
+        self._grid = self._grid.rearranged(origin)
+        for connector in self.connectors:
+            low, high = self.table.bounds[connector]
+            self.table.spend_as_of[low:high] = self._state[connector].spend_as_of
+            fresh = np.flatnonzero(origin[low:high] < 0) + low
+            self.table.spend_rate_micros_per_s[fresh] = self.table.daily_budget_micros[fresh] // 86_400 + 1
+
+    def _advance_spend(self, connector: str, spent: Ints, as_of: int) -> None:
+        """Move a connector's spend to a newer report."""
+        table, state, today = self.table, self._state[connector], self._days[connector]
+        low, high = table.bounds[connector]
+        same_day = state.spend_date == today
+        start = int(self.day_start[self.connectors.index(connector)])
+        since = state.spend_as_of if same_day else start
+        span = as_of - since
+        delta = spent - (table.spend_today_micros[low:high] if same_day else 0)
+        mean = table.mean_rate_per_ks[low:high]
+        if span >= spend.SHORTEST and since > 0:
+            mean[:] = spend.smoothed_rates(mean, delta, span)
+            table.spend_rate_micros_per_s[low:high] = spend.upper_rates(
+                mean, delta, span, table.daily_budget_micros[low:high]
+            )
+        if as_of >= start:
+            table.spend_today_micros[low:high] = spent
+            state.spend_date = today
+        table.spend_as_of[low:high] = as_of
+        state.spend_as_of = as_of
+
+    def _restore_spend(self, connector: str, state: ReportState) -> None:
+        low, high = self.table.bounds[connector]
+        self.table.spend_as_of[low:high] = state.spend_as_of
+        self._days[connector] = state.spend_date
+        zone = self.accounts[connector].timezone
+        if state.spend_date:
+            number = self.connectors.index(connector)
+            self.day_start[number], self.day_end[number] = day_bounds(state.spend_date, zone)
+        for row in range(low, high):
+            spent, rate = state.spend.get(self.table.rows[row].campaign_id, (0, 0))
+            self.table.spend_today_micros[row] = spent
+            self.table.mean_rate_per_ks[row] = rate
+        self.table.spend_rate_micros_per_s[low:high] = spend.upper_rates(
+            self.table.mean_rate_per_ks[low:high],
+            np.zeros(high - low, dtype=np.int64),
+            spend.SHORTEST,
+            self.table.daily_budget_micros[low:high],
+        )
+
+    def _snapshot(self, connector: str) -> ReportState:
+        state, table = self._state[connector], self.table
+        low, high = table.bounds[connector]
+        pairs = zip(
+            table.rows[low:high],
+            table.spend_today_micros[low:high].tolist(),
+            table.mean_rate_per_ks[low:high].tolist(),
+            strict=True,
+        )
+        return ReportState(
+            state.campaigns_as_of,
+            state.performance_as_of,
+            state.evidence_as_of,
+            state.final_before,
+            state.spend_as_of,
+            state.spend_date,
+            {each.campaign_id: (spent, rate) for each, spent, rate in pairs},
+        )
+
+    def _sum_lookback(self, connector: str) -> None:
+        """Spend and revenue over the look-back; clicks and conversions over days whose conversions are in."""
+        table, state = self.table, self._state[connector]
+        low, high = table.bounds[connector]
+        today = day_number(self._days[connector]) if self._days[connector] else 0
+        recent = self._grid.sums(low, high, today - self.lookback_days + 1, today)
+        final = day_number(state.final_before) if state.final_before else today + 1
+        matured = self._grid.sums(low, high, final - MATURED_DAYS, final - 1)
+        if not matured[:, CLICKS].any():
+            matured = recent
+        table.spend_micros[low:high] = recent[:, SPEND]
+        table.revenue_micros[low:high] = recent[:, REVENUE]
+        table.clicks[low:high] = matured[:, CLICKS]
+        table.conversions[low:high] = matured[:, CONVERSIONS]
+        table.facts += 1
+
+    def _heard_of(self, connector: str) -> None:
+        state = self._state[connector]
+        if state.campaigns_as_of and state.spend_as_of:
+            self._heard.add(connector)
+
+    def _skip(self, connector: str, fault: str) -> None:
+        if not self.skipped[connector, fault]:
+            text = f"{connector} stated something that is not believed ({fault}); further ones are only counted"
+            _log.warning("statement_skipped", text, connector=connector, fault=fault)
+        self.skipped[connector, fault] += 1
+
+    def _write(self, fn: Callable[[sqlite3.Connection], None]) -> None:
+        self._store.submit(fn).add_done_callback(self._written)
+
+    def _written(self, future: asyncio.Future[None]) -> None:
+        if not future.cancelled() and future.exception() is not None:
+            self.lost_writes += 1
+
+
+def _day_or_empty(day: str, latest: str) -> str:
+    try:
+        day_number(day)
+    except (ValueError, TypeError):
+        return ""
+    return min(day, latest)
+
+
+def _write_campaigns(
+    connection: sqlite3.Connection, changed: Sequence[Campaign], gone: Sequence[tuple[str, str]]
+) -> None:
+    if changed:
+        records.write_campaigns(connection, changed)
+    if gone:
+        records.mark_gone(connection, gone)

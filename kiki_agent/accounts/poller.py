@@ -1,0 +1,172 @@
+"""Reading one platform again and again: spend every minute, campaigns and performance every five."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import date, timedelta
+from typing import Protocol
+
+from kiki_agent.accounts.accounts import Accounts
+from kiki_agent.errors import Bug, PluginError, RateLimited, Temporary
+from kiki_agent.model import HOUR, Campaign, DayWindow, Instant, PerformanceReport, SpendReport, day_bounds
+from kiki_agent.runtime.log import get_logger
+from kiki_agent.runtime.loop import Loop
+
+MOST_PAGES = 1_000
+"""More pages than this in one report is a plugin that pages for ever."""
+RESTATED_EVERY = HOUR
+"""How often the days that may still restate are read again; today and yesterday are read every time."""
+LATE_SPEND = 2 * HOUR
+"""For so long after midnight the day before is asked for too: vendors book late."""
+TOLERATED = 2
+"""Failures in a row that are weather; one more, and the loop fails visibly."""
+
+_log = get_logger("accounts")
+
+Book = Callable[[str, SpendReport, Instant], Awaitable[None]]
+"""Books reported spend: connector, report, now. The shield's `book`."""
+
+
+class Reader(Protocol):
+    """The part of the plugin caller that is needed here."""
+
+    async def to(self, instance_id: str, verb: str, *args: object, deadline_s: float | None = None) -> object:
+        """Call one verb of one instance; raises nothing but PluginError."""
+        ...
+
+
+class Poller(Loop):
+    """Keeps what is known about one connector fresh. A platform that does not answer leaves its facts to age."""
+
+    def __init__(
+        self,
+        accounts: Accounts,
+        connector: str,
+        caller: Reader,
+        book: Book,
+        *,
+        poll_interval: int,
+        report_interval: int,
+        history_days: int,
+    ) -> None:
+        self.name = f"poll:{connector}"
+        self.period = poll_interval
+        self.connector = connector
+        self._accounts = accounts
+        self._caller = caller
+        self._book = book
+        self._report_interval = report_interval
+        self._history_days = history_days
+        self._retry_at = 0
+        self._campaigns_at: int | None = None
+        self._performance_at: int | None = None
+        self._restated_at: int | None = None
+        self._restated_from = ""
+        self._failures = 0
+        self.calls = 0
+        self.last_error = ""
+
+    async def tick(self, now: Instant) -> str | None:
+        """Read what is due. Returns why nothing could be read; raises what the plugin raised when it persists."""
+        if now < self._retry_at:
+            return f"{self.connector} asked for patience for another {(self._retry_at - now) / 1e6:.0f} s"
+        self._accounts.roll(now)
+        problem: PluginError | None = None
+        for due, read in (
+            (self._is_due(self._campaigns_at, now), self._read_campaigns),
+            (True, self._read_spend),
+            (self._is_due(self._performance_at, now), self._read_performance),
+        ):
+            if not due:
+                continue
+            try:
+                await read(now)
+            except RateLimited as limit:
+                self._retry_at = limit.retry_at
+                problem = limit
+                break
+            except PluginError as error:
+                problem = problem or error
+        return self._judge(problem)
+
+    def _is_due(self, last: int | None, now: Instant) -> bool:
+        return last is None or now >= last + self._report_interval
+
+    def _judge(self, problem: PluginError | None) -> str | None:
+        if problem is None:
+            if self._failures:
+                _log.info("platform_back", f"{self.connector} answers again", connector=self.connector)
+            self._failures = 0
+            return None
+        self._failures += 1
+        self.last_error = f"{type(problem).__name__}: {problem}"
+        if self._failures == 1:
+            text = f"{self.connector} could not be read: {problem}"
+            _log.warning("platform_silent", text, connector=self.connector, error=type(problem).__name__)
+        if isinstance(problem, RateLimited):
+            return f"{self.connector} asked for patience: {problem}"
+        if isinstance(problem, Temporary) and self._failures <= TOLERATED:
+            return f"{self.connector} could not be read: {problem}"
+        raise problem
+
+    async def _ask(self, verb: str, *args: object) -> object:
+        self.calls += 1
+        return await self._caller.to(self.connector, verb, *args)
+
+    async def _read_campaigns(self, now: Instant) -> None:
+        receipts = self._accounts.receipts
+        answer = await self._ask("fetch_campaigns")
+        if not isinstance(answer, list | tuple) or not all(isinstance(each, Campaign) for each in answer):
+            raise Bug(f"{self.connector}: fetch_campaigns answered something that is not a list of campaigns")
+        self._accounts.take_campaigns(self.connector, answer, now, receipts)
+        self._campaigns_at = now
+
+    async def _read_spend(self, now: Instant) -> None:
+        answer = await self._ask("fetch_spend", self._spend_since(now))
+        if not isinstance(answer, SpendReport):
+            raise Bug(f"{self.connector}: fetch_spend answered {type(answer).__name__} instead of a spend report")
+        await self._book(self.connector, self._accounts.take_spend(self.connector, answer, now), now)
+
+    def _spend_since(self, now: Instant) -> Instant:
+        """The start of today, or of yesterday while yesterday may still get late bookings or was not seen to end."""
+        account = self._accounts.accounts[self.connector]
+        today = self._accounts.day(self.connector)
+        start, _ = day_bounds(today, account.timezone)
+        age = self._accounts.spend_age(self.connector, now)
+        if age is not None and now - age >= start + LATE_SPEND:
+            return start
+        return day_bounds(_days_before(today, 1), account.timezone)[0]
+
+    async def _read_performance(self, now: Instant) -> None:
+        first_day, restating = self._first_day(now)
+        window = DayWindow(first_day, self._accounts.day(self.connector))
+        cursor: str | None = None
+        for _ in range(MOST_PAGES):
+            answer = await self._ask("fetch_performance", window, cursor)
+            if not isinstance(answer, PerformanceReport):
+                raise Bug(f"{self.connector}: fetch_performance answered {type(answer).__name__} instead of a report")
+            self._accounts.take_performance(self.connector, answer, now)
+            if answer.cursor is None or answer.cursor == cursor:
+                break
+            cursor = answer.cursor
+        else:
+            raise Bug(f"{self.connector}: fetch_performance gave more than {MOST_PAGES} pages")
+        self._accounts.close_report(self.connector)
+        self._performance_at = now
+        if restating:
+            self._restated_at = now
+            self._restated_from = self._accounts.final_before(self.connector)
+
+    def _first_day(self, now: Instant) -> tuple[str, bool]:
+        """First day to ask for, and whether it covers everything that may still restate."""
+        today = self._accounts.day(self.connector)
+        yesterday = _days_before(today, 1)
+        if self._restated_at is None:
+            return _days_before(today, self._history_days - 1), True
+        if now < self._restated_at + RESTATED_EVERY:
+            return yesterday, False
+        return min(self._restated_from or _days_before(today, self._history_days - 1), yesterday), True
+
+
+def _days_before(day: str, days: int) -> str:
+    return (date.fromisoformat(day) - timedelta(days=days)).isoformat()

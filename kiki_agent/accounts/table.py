@@ -1,0 +1,133 @@
+"""The columns of all campaigns, one row each, in the stable order (connector, campaign id)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from kiki_agent.model import Campaign, CampaignStatus
+
+Ints = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.uint8]
+
+_REMEMBERED = (
+    "spend_today_micros",
+    "spend_as_of",
+    "spend_rate_micros_per_s",
+    "mean_rate_per_ks",
+    "clicks",
+    "conversions",
+    "spend_micros",
+    "revenue_micros",
+    "bid_set_at",
+)
+
+
+class CampaignTable:
+    """What is known about each campaign, as columns of n rows. Readers take the arrays; only `Accounts` writes them."""
+
+    def __init__(self, connectors: Sequence[str]) -> None:
+        self.connectors = list(connectors)
+        """Sorted ids; `connector_index` points into it."""
+        self.version = 0
+        """Grows when rows come or go; whoever keeps arrays of n rows of its own then rebuilds them."""
+        self.facts = 0
+        """Grows when anything but spend changes: budgets, bids, status, performance."""
+        self.rows: list[Campaign] = []
+        self.index: dict[tuple[str, str], int] = {}
+        self.bounds: dict[str, tuple[int, int]] = dict.fromkeys(self.connectors, (0, 0))
+        """First row and row after the last of each connector."""
+        self._allocate(0)
+
+    def _allocate(self, n: int) -> None:
+        self.connector_index: Ints = np.zeros(n, dtype=np.int64)
+        self.active: Flags = np.zeros(n, dtype=np.uint8)
+        """1 when the platform lets the campaign spend."""
+        self.held: Flags = np.zeros(n, dtype=np.uint8)
+        """1 when it is paused because the agent paused it, and may be resumed by the agent."""
+        self.daily_budget_micros: Ints = np.zeros(n, dtype=np.int64)
+        self.bid_micros: Ints = np.zeros(n, dtype=np.int64)
+        """Bid in force at the platform: read from it, or confirmed by it."""
+        self.bid_step_micros: Ints = np.ones(n, dtype=np.int64)
+        self.min_bid_micros: Ints = np.zeros(n, dtype=np.int64)
+        self.spend_today_micros: Ints = np.zeros(n, dtype=np.int64)
+        """Reported spend of the account day that is running."""
+        self.spend_as_of: Ints = np.zeros(n, dtype=np.int64)
+        """Instant the reported spend covers; 0 = never reported."""
+        self.spend_rate_micros_per_s: Ints = np.zeros(n, dtype=np.int64)
+        """Upper estimate of the speed of spending since that instant."""
+        self.mean_rate_per_ks: Ints = np.zeros(n, dtype=np.int64)
+        """Smoothed speed of spending, micros per 1,000 seconds."""
+        self.clicks: Ints = np.zeros(n, dtype=np.int64)
+        """Clicks of the matured days of the look-back (days whose conversions no longer restate)."""
+        self.conversions: Ints = np.zeros(n, dtype=np.int64)
+        """Conversions of the same days."""
+        self.spend_micros: Ints = np.zeros(n, dtype=np.int64)
+        """Spend over the whole look-back."""
+        self.revenue_micros: Ints = np.zeros(n, dtype=np.int64)
+        """Revenue over the whole look-back."""
+        self.bid_set_at: Ints = np.zeros(n, dtype=np.int64)
+        """Instant of the last bid change the platform confirmed; 0 = none by this agent."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def replace_rows(self, rows: Sequence[Campaign], held: frozenset[tuple[str, str]]) -> Ints:
+        """Take a new set of campaigns over; what is remembered about known ones moves with them.
+
+        Returns for each new row its old row, or -1.
+        """
+        ordered = sorted(rows, key=lambda each: (each.connector, each.campaign_id))
+        old = {name: getattr(self, name) for name in _REMEMBERED}
+        origin = np.array([self.index.get((each.connector, each.campaign_id), -1) for each in ordered], dtype=np.int64)
+        known = origin >= 0
+        self.rows = ordered
+        self.index = {(each.connector, each.campaign_id): row for row, each in enumerate(ordered)}
+        self._allocate(len(ordered))
+        for name, values in old.items():
+            getattr(self, name)[known] = values[origin[known]]
+        numbers = {connector: number for number, connector in enumerate(self.connectors)}
+        for row, each in enumerate(ordered):
+            self.connector_index[row] = numbers[each.connector]
+            self._write(row, each)
+            self.held[row] = (each.connector, each.campaign_id) in held and each.status is CampaignStatus.PAUSED
+        edges = np.searchsorted(self.connector_index, np.arange(len(self.connectors) + 1))
+        self.bounds = {
+            connector: (int(edges[number]), int(edges[number + 1])) for connector, number in numbers.items()
+        }
+        self.version += 1
+        self.facts += 1
+        return origin
+
+    def set_row(self, row: int, campaign: Campaign) -> None:
+        """State a known campaign anew."""
+        if self.rows[row] != campaign:
+            self.rows[row] = campaign
+            self._write(row, campaign)
+            if campaign.status is CampaignStatus.ACTIVE:
+                self.held[row] = 0
+            self.facts += 1
+
+    def set_bid(self, row: int, bid_micros: int) -> None:
+        """The platform confirmed a bid."""
+        self.set_row(row, replace(self.rows[row], bid_micros=bid_micros))
+
+    def set_budget(self, row: int, daily_budget_micros: int) -> None:
+        """The platform confirmed a daily budget."""
+        self.set_row(row, replace(self.rows[row], daily_budget_micros=daily_budget_micros))
+
+    def set_active(self, row: int, active: bool, *, by_us: bool) -> None:
+        """The platform confirmed that a campaign runs or is paused."""
+        status = CampaignStatus.ACTIVE if active else CampaignStatus.PAUSED
+        self.set_row(row, replace(self.rows[row], status=status))
+        self.held[row] = 1 if by_us and not active else 0
+
+    def _write(self, row: int, campaign: Campaign) -> None:
+        self.active[row] = campaign.status is CampaignStatus.ACTIVE
+        self.daily_budget_micros[row] = campaign.daily_budget_micros
+        self.bid_micros[row] = campaign.bid_micros
+        self.bid_step_micros[row] = campaign.bid_step_micros
+        self.min_bid_micros[row] = campaign.min_bid_micros

@@ -1,0 +1,146 @@
+"""From wishes and permits to decisions, and from decisions to writes. Pure: arrays and values in, values out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from kiki_agent.accounts import CampaignTable
+from kiki_agent.flow.reasons import CAPPED, SHIELD
+from kiki_agent.model import IntentKind
+
+Ints = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.uint8]
+
+RETRY_CUT = 60_000_000
+"""A cut the platform refused is tried again after this many microseconds."""
+
+
+def settle(
+    now: int, hold: int, table: CampaignTable, wanted: Ints, own: Flags, permitted: Ints, refused: Flags, standing: Standing
+) -> tuple[Ints, Flags]:
+    """The bids and reasons that hold after this tick, given wishes, permits and what stood before.
+
+    A permit below the wish is cut to the platform's step. What the shield lowered stays lowered for `hold`
+    microseconds, so that a cap that leaves a little more or less on every tick does not move bids on every tick.
+    """
+    lowered = (refused != 0) & (wanted > 0)
+    if not lowered.any():
+        return (permitted, own) if not standing.capped else _patience(now, hold, permitted, own, standing)
+    bids, reasons = permitted.copy(), own.copy()
+    reasons[lowered] = refused[lowered] + SHIELD
+    steps = table.bid_step_micros[lowered]
+    cut = bids[lowered] // steps * steps
+    bids[lowered] = np.where(cut < table.min_bid_micros[lowered], 0, cut)
+    return _patience(now, hold, bids, reasons, standing)
+
+
+def _patience(now: int, hold: int, bids: Ints, reasons: Flags, standing: Standing) -> tuple[Ints, Flags]:
+    """Keep what the shield lowered a moment ago, where more would now be permitted."""
+    waits = np.isin(standing.reasons, _CAPPED) & (now - standing.at < hold) & (bids >= standing.bids)
+    if not waits.any():
+        return bids, reasons
+    return np.where(waits, standing.bids, bids), np.where(waits, standing.reasons, reasons)
+
+
+_CAPPED = np.array(sorted(CAPPED), dtype=np.uint8)
+
+
+class Standing:
+    """The decisions that stand, one per campaign, in columns of n rows."""
+
+    __slots__ = ("at", "bids", "capped", "reasons")
+
+    def __init__(self, n: int) -> None:
+        self.bids: Ints = np.full(n, -1, dtype=np.int64)
+        """-1 = nothing decided yet."""
+        self.reasons: Flags = np.zeros(n, dtype=np.uint8)
+        self.at: Ints = np.zeros(n, dtype=np.int64)
+        """Nominal time of the tick that decided; 0 = never."""
+        self.capped = False
+        """Whether any reason is a cap."""
+
+    def changed(self, bids: Ints, reasons: Flags) -> Ints:
+        """Rows whose decision would be another one."""
+        return np.flatnonzero((bids != self.bids) | (reasons != self.reasons))
+
+    def take(self, rows: Ints, bids: Ints, reasons: Flags, now: int) -> None:
+        """Let the new decisions of these rows stand."""
+        self.bids[rows] = bids[rows]
+        self.reasons[rows] = reasons[rows]
+        self.at[rows] = now
+        self.capped = bool(np.isin(self.reasons, _CAPPED).any())
+
+    def rearranged(self, old_rows: Ints) -> Standing:
+        """For a table whose row i was row `old_rows[i]`, or -1."""
+        other = Standing(len(old_rows))
+        known = old_rows >= 0
+        for name in ("bids", "reasons", "at"):
+            getattr(other, name)[known] = getattr(self, name)[old_rows[known]]
+        other.capped = self.capped
+        return other
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One change a platform should get."""
+
+    row: int
+    kind: IntentKind
+    before: int
+    after: int
+    reason: int
+    cut: bool
+    """A safety cut: bypasses gaps and least changes."""
+
+
+def due_writes(
+    now: int,
+    low: int,
+    high: int,
+    table: CampaignTable,
+    standing: Standing,
+    *,
+    gap: int,
+    least_change: float,
+    tried_at: Callable[[int], int],
+) -> list[Write]:
+    """What rows low..high of a connector should be told now: the last decision counts, those between are forgotten.
+
+    `gap` microseconds lie between two bid changes of a campaign and `least_change` is the smallest relative change
+    worth a call; a stop, and a bid lowered by the shield, wait for neither. `tried_at(row)` is when the platform last
+    refused a change of the row, 0 = never.
+    """
+    running = table.active[low:high] != 0
+    in_force = np.where(running, table.bid_micros[low:high], 0)
+    targets = standing.bids[low:high]
+    rows = np.flatnonzero((targets != in_force) & (targets >= 0) & (running | (table.held[low:high] != 0)))
+    writes: list[Write] = []
+    for row in (rows + low).tolist():
+        bid, target, code = int(table.bid_micros[row]), int(standing.bids[row]), int(standing.reasons[row])
+        tried, runs = tried_at(row), bool(table.active[row])
+        if target == 0:
+            if now - tried >= RETRY_CUT:
+                writes.append(Write(row, IntentKind.SET_STATUS, 1, 0, code, cut=True))
+            continue
+        cut = code >= SHIELD and target < bid
+        waited = now - tried >= (RETRY_CUT if cut else gap) and (cut or now - int(table.bid_set_at[row]) >= gap)
+        if target != bid and waited and (cut or abs(target - bid) >= least_change * bid):
+            writes.append(Write(row, IntentKind.ADJUST_BID, bid, target, code, cut))
+        if not runs and now - tried >= RETRY_CUT:
+            writes.append(Write(row, IntentKind.SET_STATUS, 0, 1, code, cut=False))
+    return writes
+
+
+def in_order(writes: list[Write]) -> list[tuple[IntentKind, list[Write]]]:
+    """Batches of one verb: stops first, then lower bids, then higher ones, and resumed campaigns last."""
+    stops = [each for each in writes if each.kind is IntentKind.SET_STATUS and each.after == 0]
+    bids = sorted(
+        (each for each in writes if each.kind is IntentKind.ADJUST_BID), key=lambda each: (each.after > each.before)
+    )
+    resumed = [each for each in writes if each.kind is IntentKind.SET_STATUS and each.after == 1]
+    batches = ((IntentKind.SET_STATUS, stops), (IntentKind.ADJUST_BID, bids), (IntentKind.SET_STATUS, resumed))
+    return [(kind, batch) for kind, batch in batches if batch]

@@ -1,0 +1,151 @@
+"""Telling the platforms: the last decision of each campaign, rarely, in batches, and never while one is unsettled."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from kiki_agent.config import BiddingSettings
+from kiki_agent.errors import Denied
+from kiki_agent.flow.bidder import Bidder
+from kiki_agent.flow.reasons import reason_name
+from kiki_agent.flow.rule import Write, due_writes, in_order
+from kiki_agent.ledger import Outbox
+from kiki_agent.model import SECOND, Instant, Intent, Outcome, Receipt, intent_key
+from kiki_agent.runtime.log import get_logger
+from kiki_agent.runtime.loop import Loop
+
+_log = get_logger("syncflow")
+
+
+class Guard(Protocol):
+    """The part of the shield that lets changes out."""
+
+    def may_change(self, intent: Intent, now: Instant) -> None:
+        """Raises Denied when the change may not go out."""
+        ...
+
+
+class BidWriter(Loop):
+    """Sends one connector's coalesced changes (decision 2): the decision loop is not the write loop.
+
+    A refused change waits like a made one before it is tried again; an unknown outcome blocks its campaign until the
+    outbox has read it back.
+    """
+
+    def __init__(
+        self,
+        settings: BiddingSettings,
+        connector: str,
+        bidder: Bidder,
+        shield: Guard,
+        outbox: Outbox,
+        *,
+        currency: str = "USD",
+        batch_size: int = 100,
+    ) -> None:
+        self.name = f"write:{connector}"
+        self.connector = connector
+        self.period = round(settings.write_interval_s * SECOND)
+        self._gap = round(settings.min_write_gap_s * SECOND)
+        self._least_change = settings.min_change_percent / 100
+        self._bidder = bidder
+        self._accounts = bidder.accounts
+        self._shield = shield
+        self._outbox = outbox
+        self._currency = currency
+        self._batch_size = batch_size
+        self._tried: dict[str, Instant] = {}
+        self._retry_at = 0
+        self._reconcile = True
+        self.sent = 0
+        self.accepted = 0
+        self.rejected = 0
+        self.unknown = 0
+        self.denied = 0
+        self.last_denial = ""
+
+    async def tick(self, now: Instant) -> str | None:
+        """Settle what is unsettled, then send what is due. Returns why nothing was sent."""
+        if self._reconcile:
+            await self._outbox.reconcile(now, self.connector)
+            self._reconcile = self._unsettled()
+        table = self._accounts.table
+        if self._bidder.version != table.version:
+            return "no decisions about these campaigns yet"
+        if now < self._retry_at:
+            return f"{self.connector} asked for patience for another {(self._retry_at - now) / SECOND:.0f} s"
+        low, high = table.bounds[self.connector]
+        writes = due_writes(
+            now,
+            low,
+            high,
+            table,
+            self._bidder.standing,
+            gap=self._gap,
+            least_change=self._least_change,
+            tried_at=self._tried_at,
+        )
+        if not writes:
+            return "no change is due"
+        sent = 0
+        for kind, batch in in_order(writes):
+            intents = self._permitted(batch, now)
+            for begin in range(0, len(intents), self._batch_size):
+                part = intents[begin : begin + self._batch_size]
+                if self.stop_new_work() and not all(not intent.raises_spend for intent in part):
+                    return "the time of this tick is used up"
+                self._note(now, part, await self._outbox.send(now, self.connector, kind, part))
+                sent += len(part)
+        return None if sent else f"every due change waits: {self.last_denial or 'an outcome is still unknown'}"
+
+    def _tried_at(self, row: int) -> int:
+        return self._tried.get(self._accounts.table.rows[row].campaign_id, 0)
+
+    def _unsettled(self) -> bool:
+        return any(self._outbox.unsettled(self.connector, each.campaign_id) for each in self._accounts.campaigns(self.connector))
+
+    def _permitted(self, batch: list[Write], now: Instant) -> list[Intent]:
+        """The intents that may go out now."""
+        intents = []
+        for write in batch:
+            campaign_id = self._accounts.table.rows[write.row].campaign_id
+            if self._outbox.unsettled(self.connector, campaign_id):
+                self._reconcile = True
+                continue
+            intent = Intent(
+                key=intent_key(self.connector, campaign_id, write.kind, now),
+                kind=write.kind,
+                connector=self.connector,
+                campaign_id=campaign_id,
+                before=write.before,
+                after=write.after,
+                currency=self._currency,
+                reason=reason_name(write.reason),
+                at=now,
+            )
+            try:
+                self._shield.may_change(intent, now)
+            except Denied as denial:
+                self.denied += 1
+                self.last_denial = denial.reason
+                self._tried[campaign_id] = now
+                continue
+            intents.append(intent)
+        return intents
+
+    def _note(self, now: Instant, intents: list[Intent], receipts: list[Receipt]) -> None:
+        self.sent += len(intents)
+        for intent, receipt in zip(intents, receipts, strict=True):
+            match receipt.outcome:
+                case Outcome.ACCEPTED:
+                    self.accepted += 1
+                    self._tried.pop(intent.campaign_id, None)
+                case Outcome.REJECTED:
+                    self.rejected += 1
+                    self._tried[intent.campaign_id] = now
+                    text = f"{self.connector} refused a change of {intent.campaign_id}: {receipt.reason}"
+                    _log.warning("change_refused", text, connector=self.connector, reason=receipt.reason)
+                case Outcome.UNKNOWN:
+                    self.unknown += 1
+                    self._reconcile = True
+                    self._tried[intent.campaign_id] = now
