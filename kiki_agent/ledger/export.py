@@ -1,0 +1,86 @@
+"""The whole ledger as text: CSV for spreadsheets, JSON lines for programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from kiki_agent.errors import StoreError
+from kiki_agent.model.time import iso
+from kiki_agent.store import Store
+from kiki_agent.store.seat import uri
+from kiki_agent.store.trouble import world_error
+
+Format = Literal["csv", "jsonl"]
+Write = Callable[[str], object]
+CHUNK = 4_096
+HEADER = ("seq", "at", "time", "kind", "body", "hash")
+
+
+async def export(store: Store, fmt: Format, write: Write) -> int:
+    """Hand the entries of an open store to `write` in pieces of text; how many there were."""
+    write(_header(fmt))
+    last = 0
+    while True:
+        after = last
+        text, last = await store.read(lambda connection, after=after: _chunk(connection, fmt, after))  # type: ignore[misc]
+        if last == after:
+            return last
+        write(text)
+
+
+def export_file(path: Path, fmt: Format, write: Write) -> int:
+    """The same from a database file, opened read-only by SQLite. Raises StoreError."""
+    if not path.exists():
+        raise StoreError(f"there is no database at {path}")
+    try:
+        connection = sqlite3.connect(uri(path, read_only=True), uri=True, isolation_level=None, timeout=5.0)
+        try:
+            write(_header(fmt))
+            last = 0
+            while True:
+                text, found = _chunk(connection, fmt, last)
+                if found == last:
+                    return last
+                write(text)
+                last = found
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise world_error(error) or StoreError(f"{path}: {error}") from error
+
+
+def _header(fmt: Format) -> str:
+    return ",".join(HEADER) + "\r\n" if fmt == "csv" else ""
+
+
+def _chunk(connection: sqlite3.Connection, fmt: Format, after: int) -> tuple[str, int]:
+    rows = connection.execute(
+        "SELECT seq, at, kind, body, hash FROM ledger_entries WHERE seq > ? ORDER BY seq LIMIT ?", (after, CHUNK)
+    ).fetchall()
+    if not rows:
+        return "", after
+    if fmt == "csv":
+        out = io.StringIO(newline="")
+        csv.writer(out).writerows((seq, at, iso(at), kind, body, digest.hex()) for seq, at, kind, body, digest in rows)
+        return out.getvalue(), rows[-1][0]
+    lines = (
+        msgspec.json.encode(
+            {
+                "seq": seq,
+                "at": at,
+                "time": iso(at),
+                "kind": kind,
+                "body": msgspec.Raw(body.encode()),
+                "hash": digest.hex(),
+            }
+        ).decode()
+        for seq, at, kind, body, digest in rows
+    )
+    return "\n".join(lines) + "\n", rows[-1][0]

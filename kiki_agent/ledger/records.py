@@ -1,0 +1,30 @@
+"""What was done, read back for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kiki_agent.ledger.intents import IntentRow, recent_rows
+from kiki_agent.ledger.reallocations import ReallocationRow, list_reallocations
+from kiki_agent.model.intent import IntentKind
+from kiki_agent.model.time import Instant
+from kiki_agent.store import Store
+
+
+class Records:
+    """Questions about shifts and changes; reads only."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def reallocations(
+        self, *, client_id: str | None = None, limit: int = 50, offset: int = 0
+    ) -> tuple[list[ReallocationRow], int]:
+        """Shifts of budget, newest first, and how many there are in all (LED-02)."""
+        return await self._store.read(
+            lambda connection: list_reallocations(connection, client_id=client_id, limit=limit, offset=offset)
+        )
+
+    async def intents(self, *, since: Instant, kinds: Sequence[IntentKind] = (), limit: int = 50) -> list[IntentRow]:
+        """Changes sent to platforms since an instant, newest first; all kinds when none is named."""
+        return await self._store.read(lambda connection: recent_rows(connection, since, kinds, limit))
