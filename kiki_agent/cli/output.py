@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,6 +34,13 @@ def emit_pairs(pairs: Mapping[str, object]) -> None:
     width = max((len(name) for name in pairs), default=0)
     for name, value in pairs.items():
         click.echo(f"{name.ljust(width)}  {value}")
+
+
+def silence_log() -> None:
+    """Keeps log lines off the terminal for a command whose answer says the same."""
+    from kiki_agent.runtime import log
+
+    log.configure("error", "text", stream=io.StringIO())
 
 
 @contextmanager

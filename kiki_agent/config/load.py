@@ -44,6 +44,12 @@ class Loaded:
     file: str
     """The configuration file that was read, as it is called in sources."""
 
+    def locate(self, key: str) -> str:
+        """The place of a dotted key, for a finding about it; of a table, where its first given key stands."""
+        inside = (source for name, source in self.sources.items() if name.startswith(f"{key}.") and source != DEFAULT)
+        given = self.sources.get(key, DEFAULT)
+        return given if given != DEFAULT else next(inside, self.file)
+
 
 def load(path: Path | None, environ: Mapping[str, str], flags: Mapping[str, str]) -> Loaded:
     """Settings from config.toml < environment < flags (dotted key -> text). Raises ConfigError with every finding.
