@@ -20,7 +20,7 @@ in_tick: ContextVar[bool] = ContextVar("in_tick", default=False)
 """True inside a tick and everything it awaits; `tasks.OwnedTasks` clears it for background tasks."""
 
 births = [0]
-"""Background tasks started so far; a simulation lets a new one run before it moves time."""
+"""Background tasks started so far; in simulations `SimClock.let_newborn_rest` lets new ones run before time moves."""
 
 STEP_TOLERANCE = SECOND
 """Disagreements of wall and monotonic clock up to this are smoothed; larger ones are steps and are followed."""
@@ -151,6 +151,7 @@ class SimClock:
         self.sleepers: list[tuple[Instant, int, int, _Sleeper]] = []
         """Heap of (due, order, sequence, sleeper); drivers look at its head."""
         self._sequence = 0
+        self._born = births[0]
         self._rest: tuple[asyncio.Task[object], asyncio.Event] | None = None
 
     def now(self) -> Instant:
@@ -174,7 +175,7 @@ class SimClock:
         due, _, _, sleeper = heapq.heappop(self.sleepers)
         if sleeper.future.done():
             return
-        self.instant = due
+        self.instant = max(self.instant, due)
         rested = asyncio.Event()
 
         def ended(_: asyncio.Task[object]) -> None:
@@ -186,6 +187,17 @@ class SimClock:
         await rested.wait()
         sleeper.task.remove_done_callback(ended)
         self._rest = None
+        await self.let_newborn_rest()
+
+    async def let_newborn_rest(self) -> None:
+        """Let background tasks that were just started run to their first sleep.
+
+        To be repeatable such a task sleeps on this clock before it first waits for a thread or a socket.
+        """
+        if self._born != births[0]:
+            self._born = births[0]
+            for _ in range(4):
+                await asyncio.sleep(0)
 
 
 class SteppedClock(SimClock):

@@ -269,7 +269,7 @@ class SimDriver:
                 self.ticks += 1
                 if born != births[0]:
                     born = births[0]
-                    await self._let_newborn_rest()
+                    await clock.let_newborn_rest()
                 if self.ticks % BREATHE_EVERY == 0:
                     await asyncio.sleep(0)
                 if self._progress is not None and self.ticks % self._progress_every == 0:
@@ -282,12 +282,6 @@ class SimDriver:
         """End `run` after the tick under way."""
         self._stopping = True
         return []
-
-    @staticmethod
-    async def _let_newborn_rest() -> None:
-        """A tick has started a background task: let it run to its first sleep before time moves on."""
-        for _ in range(3):
-            await asyncio.sleep(0)
 
     @staticmethod
     def _heap(supervisor: Supervisor, start: Instant) -> list[tuple[Instant, int, Loop, LoopHealth]]:

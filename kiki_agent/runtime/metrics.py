@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 M = TypeVar("M", Counter, Gauge, Histogram)
@@ -26,11 +26,12 @@ _REQUESTS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.
 class Labelled(Generic[M]):
     """A metric with labels; calling it with label values gives the child that counts them."""
 
-    __slots__ = ("_children", "_metric")
+    __slots__ = ("_children", "_metric", "labels")
 
-    def __init__(self, metric: M) -> None:
-        self._metric = metric
+    def __init__(self, metric: M, labels: tuple[str, ...]) -> None:
+        self._metric: M = metric
         self._children: dict[tuple[str, ...], M] = {}
+        self.labels = labels
 
     def __call__(self, *values: str) -> M:
         child = self._children.get(values)
@@ -43,6 +44,7 @@ class Metrics:
     """Everything the agent measures. One object per agent; tests make as many as they like."""
 
     def __init__(self, *, process: bool = True) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a time stamp per counter, which nobody asks for
         self.registry = CollectorRegistry()
         if process:
             ProcessCollector(registry=self.registry)
@@ -130,10 +132,10 @@ class Metrics:
         return generate_latest(self.registry)
 
     def _counter(self, name: str, text: str, *labels: str) -> Labelled[Counter]:
-        return Labelled(Counter(name, text, labels, registry=self.registry))
+        return Labelled(Counter(name, text, labels, registry=self.registry), labels)
 
     def _gauge(self, name: str, text: str, *labels: str) -> Labelled[Gauge]:
-        return Labelled(Gauge(name, text, labels, registry=self.registry))
+        return Labelled(Gauge(name, text, labels, registry=self.registry), labels)
 
     def _histogram(self, name: str, text: str, buckets: Sequence[float], *labels: str) -> Labelled[Histogram]:
-        return Labelled(Histogram(name, text, labels, buckets=buckets, registry=self.registry))
+        return Labelled(Histogram(name, text, labels, buckets=buckets, registry=self.registry), labels)

@@ -60,7 +60,7 @@ def mask(value: object, depth: int = 6) -> object:
         return mask_text(str(value))
     if isinstance(value, Mapping):
         return {
-            str(key): MASK if item and is_secret_name(str(key)) else mask(item, depth - 1)
+            mask_text(str(key)): MASK if item and is_secret_name(str(key)) else mask(item, depth - 1)
             for key, item in value.items()
         }
     if isinstance(value, list | tuple | set | frozenset):

@@ -197,7 +197,8 @@ class Supervisor:
 
     def after_step(self, health: LoopHealth, due: Instant, now: Instant) -> Instant:
         """`due`, or an earlier point of its grid when a clock that was put back left it far in the future."""
-        allowed = max(now + 2 * health.period + SECOND, health.back_off_until if health.failures_in_a_row else 0)
+        back_off_end = health.back_off_until if health.failures_in_a_row else 0
+        allowed = max(now + health.period + SECOND, back_off_end) + health.period
         if due > allowed:
             health.back_off_until = min(health.back_off_until, Instant(now + LONGEST_BACK_OFF))
             health.last_success = None if health.last_success is None else min(health.last_success, now)

@@ -9,12 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import sys
-from collections.abc import Callable, Coroutine, Generator, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Coroutine, Generator
 from types import CodeType, FrameType, TracebackType
 from typing import Any, TypeVar
-from weakref import WeakKeyDictionary
 
 from kiki_agent.errors import Bug
 from kiki_agent.runtime.clock import births, in_tick
@@ -22,34 +19,7 @@ from kiki_agent.runtime.log import get_logger
 
 T = TypeVar("T")
 
-current_work: ContextVar[str] = ContextVar("current_work", default="")
-"""What is being done on behalf of whom, for example `plugin meta: fetch_spend`; inherited by tasks started within."""
-
-_labels: WeakKeyDictionary[asyncio.Task[Any], str] = WeakKeyDictionary()
 _log = get_logger("tasks")
-
-
-@contextmanager
-def working_on(label: str) -> Iterator[None]:
-    """Name what the block does, so that the watchdog can tell who blocks the event loop."""
-    task = asyncio.current_task()
-    before = _labels.get(task) if task is not None else None
-    token = current_work.set(label)
-    if task is not None:
-        _labels[task] = label
-    try:
-        yield
-    finally:
-        current_work.reset(token)
-        if task is not None:
-            _labels[task] = before or ""
-
-
-def label_of(task: asyncio.Task[Any] | None) -> str:
-    """What a task works on: its label, else its name. Safe to ask from another thread."""
-    if task is None:
-        return "a callback of the event loop"
-    return _labels.get(task) or task.get_name()
 
 
 class GuardedCoroutine(Coroutine[Any, Any, T]):
@@ -114,7 +84,8 @@ class GuardedCoroutine(Coroutine[Any, Any, T]):
         return getattr(self._inner, "cr_await", None)
 
     def _bug(self, error: BaseException) -> Bug:
-        label = current_work.get() or self.__qualname__
+        task = asyncio.current_task()
+        label = self.__qualname__ if task is None else task.get_name()
         _log.error("exit_attempt", f"{label} tried to end the process; only its task ends", error=error)
         return Bug(f"{label} tried to end the process: {type(error).__name__}({', '.join(map(repr, error.args))})")
 
@@ -128,9 +99,6 @@ def _make_task(
     task: asyncio.Task[T] = asyncio.Task(coro, loop=loop, **options)
     if name is not None:
         task.set_name(name)
-    label = current_work.get()
-    if label:
-        _labels[task] = label
     return task
 
 
@@ -158,7 +126,7 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
 
 def _uncaught(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     task = context.get("task") or context.get("future")
-    who = label_of(task) if isinstance(task, asyncio.Task) else "the event loop"
+    who = task.get_name() if isinstance(task, asyncio.Task) else "the event loop"
     error = context.get("exception")
     _log.error(
         "uncaught",
@@ -187,11 +155,9 @@ class OwnedTasks:
             raise RuntimeError(f"{self.owner} is closed and starts no more tasks")
         context = contextvars.copy_context()
         context.run(in_tick.set, False)
-        context.run(current_work.set, f"{self.owner}:{name}")
         births[0] += 1
         loop = asyncio.get_running_loop()
         task = loop.create_task(coroutine, name=f"{self.owner}:{name}", context=context)
-        _labels[task] = task.get_name()
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return task
@@ -228,4 +194,4 @@ async def cancel_all(tasks: set[asyncio.Task[Any]], grace_seconds: float) -> lis
     for task in pending:  # keep them referenced, or the garbage collector complains about each
         _abandoned.add(task)
         task.add_done_callback(_abandoned.discard)
-    return sorted(label_of(task) for task in pending)
+    return sorted(task.get_name() for task in pending)

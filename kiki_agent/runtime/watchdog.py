@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from kiki_agent.runtime.clock import Stopwatch
 from kiki_agent.runtime.log import get_logger
-from kiki_agent.runtime.tasks import label_of
 
 _log = get_logger("watchdog")
 
@@ -21,7 +20,7 @@ class Block:
     """One time the event loop stood still."""
 
     label: str
-    """What the running task worked on, see `tasks.working_on`."""
+    """Who was at work: what `blame` said, else the name of the running task."""
     seconds: float
     stack: str
     """Where the loop's thread was when the watchdog looked, innermost frame last."""
@@ -36,12 +35,15 @@ class Watchdog:
         every_seconds: float = 0.25,
         on_lag: Callable[[float], None] | None = None,
         on_block: Callable[[Block], None] | None = None,
+        blame: Callable[[], str | None] | None = None,
     ) -> None:
         self.limit_seconds, self.every_seconds = limit_seconds, every_seconds
         self._on_lag = on_lag
         """Told the lag in seconds of each knock, on the event loop's thread."""
         self._on_block = on_block
         """Told each block once it is over, on the event loop's thread."""
+        self._blame = blame
+        """Asked from the watchdog's thread who is at work, for example which plugin; None means the core."""
         self.blocks = 0
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -79,7 +81,10 @@ class Watchdog:
     def _look(
         self, loop: asyncio.AbstractEventLoop, thread_id: int, answered: threading.Event, watch: Stopwatch
     ) -> None:
-        label = label_of(asyncio.current_task(loop))
+        task = asyncio.current_task(loop)
+        label = (self._blame() if self._blame is not None else None) or (
+            "a callback of the event loop" if task is None else task.get_name()
+        )
         frame = sys._current_frames().get(thread_id)
         stack = "".join(traceback.format_stack(frame, limit=None)[-12:]) if frame is not None else ""
         del frame
