@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from kiki_agent.model import Campaign, CampaignStatus, Intent, IntentKind, Outcome, Receipt
 
@@ -83,7 +84,7 @@ def read_all(connection: sqlite3.Connection, first_day: str) -> Remembered:
         " bid_step_micros, min_bid_micros, min_budget_micros, budget_step_micros, paused_by_us, bid_set_at"
         " FROM account_campaigns WHERE status <> 'gone'"
     ):
-        campaigns.append(Campaign(*row[:4], CampaignStatus(row[4]), *row[5:12]))
+        campaigns.append(_campaign(row))
         if row[12]:
             held.add((row[0], row[1]))
         set_at[row[0], row[1]] = row[13]
@@ -98,8 +99,25 @@ def read_all(connection: sqlite3.Connection, first_day: str) -> Remembered:
         " spend FROM account_reports"
     ):
         spend = {name: (int(pair[0]), int(pair[1])) for name, pair in json.loads(row[7]).items()}
-        reports[row[0]] = ReportState(*row[1:7], spend)
+        reports[row[0]] = ReportState(row[1], row[2], row[3], row[4], row[5], row[6], spend)
     return Remembered(tuple(campaigns), frozenset(held), set_at, tuple(map(tuple, performance)), reports)
+
+
+def _campaign(row: tuple[Any, ...]) -> Campaign:
+    return Campaign(
+        connector=row[0],
+        campaign_id=row[1],
+        platform=row[2],
+        name=row[3],
+        status=CampaignStatus(row[4]),
+        daily_budget_micros=row[5],
+        bid_micros=row[6],
+        currency=row[7],
+        bid_step_micros=row[8],
+        min_bid_micros=row[9],
+        min_budget_micros=row[10],
+        budget_step_micros=row[11],
+    )
 
 
 def write_campaigns(connection: sqlite3.Connection, campaigns: Sequence[Campaign]) -> None:

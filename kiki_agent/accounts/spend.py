@@ -41,4 +41,5 @@ def upper_rates(mean_per_ks: Ints, spent_micros: Ints, span: int, daily_budget_m
 
 def expected_spend(mean_per_ks: Ints, age: Ints) -> Ints:
     """Spend expected within `age` microseconds at the mean rates."""
-    return mean_per_ks * (np.maximum(age, 0) // MILLISECOND) // 1_000_000
+    expected: Ints = mean_per_ks * (np.maximum(age, 0) // MILLISECOND) // 1_000_000
+    return expected

@@ -95,9 +95,7 @@ class CampaignTable:
             self._write(row, each)
             self.held[row] = (each.connector, each.campaign_id) in held and each.status is CampaignStatus.PAUSED
         edges = np.searchsorted(self.connector_index, np.arange(len(self.connectors) + 1))
-        self.bounds = {
-            connector: (int(edges[number]), int(edges[number + 1])) for connector, number in numbers.items()
-        }
+        self.bounds = {connector: (int(edges[number]), int(edges[number + 1])) for connector, number in numbers.items()}
         self.version += 1
         self.facts += 1
         return origin

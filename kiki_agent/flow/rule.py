@@ -20,7 +20,14 @@ RETRY_CUT = 60_000_000
 
 
 def settle(
-    now: int, hold: int, table: CampaignTable, wanted: Ints, own: Flags, permitted: Ints, refused: Flags, standing: Standing
+    now: int,
+    hold: int,
+    table: CampaignTable,
+    wanted: Ints,
+    own: Flags,
+    permitted: Ints,
+    refused: Flags,
+    standing: Standing,
 ) -> tuple[Ints, Flags]:
     """The bids and reasons that hold after this tick, given wishes, permits and what stood before.
 
@@ -139,7 +146,7 @@ def in_order(writes: list[Write]) -> list[tuple[IntentKind, list[Write]]]:
     """Batches of one verb: stops first, then lower bids, then higher ones, and resumed campaigns last."""
     stops = [each for each in writes if each.kind is IntentKind.SET_STATUS and each.after == 0]
     bids = sorted(
-        (each for each in writes if each.kind is IntentKind.ADJUST_BID), key=lambda each: (each.after > each.before)
+        (each for each in writes if each.kind is IntentKind.ADJUST_BID), key=lambda each: each.after > each.before
     )
     resumed = [each for each in writes if each.kind is IntentKind.SET_STATUS and each.after == 1]
     batches = ((IntentKind.SET_STATUS, stops), (IntentKind.ADJUST_BID, bids), (IntentKind.SET_STATUS, resumed))

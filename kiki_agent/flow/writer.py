@@ -102,7 +102,10 @@ class BidWriter(Loop):
         return self._tried.get(self._accounts.table.rows[row].campaign_id, 0)
 
     def _unsettled(self) -> bool:
-        return any(self._outbox.unsettled(self.connector, each.campaign_id) for each in self._accounts.campaigns(self.connector))
+        return any(
+            self._outbox.unsettled(self.connector, each.campaign_id)
+            for each in self._accounts.campaigns(self.connector)
+        )
 
     def _permitted(self, batch: list[Write], now: Instant) -> list[Intent]:
         """The intents that may go out now."""
