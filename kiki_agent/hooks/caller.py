@@ -158,7 +158,9 @@ class Caller:
             if task is not None and task.cancelling():
                 raise
             return _as_plugin_error(instance, hook, error)
-        except (Exception, SystemExit) as error:
+        except (GeneratorExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
             return _as_plugin_error(instance, hook, error)
         finally:
             self._inline_label = ""
@@ -189,7 +191,9 @@ class Caller:
             task = call.task
             ended = call.cut or (task is not None and task.cancelling() > 0)
             answer = _cut_off(call) if ended else _as_plugin_error(instance, hook, error)
-        except (Exception, SystemExit, KeyboardInterrupt) as error:
+        except GeneratorExit:
+            raise
+        except BaseException as error:
             answer = _as_plugin_error(instance, hook, error)
         mine.finish()
         self._settle(call, answer)
@@ -207,8 +211,9 @@ class Caller:
     def _ended(self, task: asyncio.Task[None]) -> None:
         call = self._running.pop(task)
         call.instance.running -= 1
-        if not call.answer.done():  # cancelled before its first step
-            self._settle(call, _cut_off(call))
+        if not call.answer.done():  # cancelled before its first step, or closed from within
+            error = None if task.cancelled() else task.exception()
+            self._settle(call, _cut_off(call) if error is None else _as_plugin_error(call.instance, call.hook, error))
 
     def _cut(self, call: _Call) -> None:
         """The deadline has passed: cancel, and come back after the grace."""
@@ -240,13 +245,11 @@ def _as_plugin_error(instance: Instance, hook: Hook, error: BaseException) -> Pl
     if isinstance(error, PluginError) and type(error) is not PluginError:
         if isinstance(error, Bug):
             instance.bugs += 1
-            instance.error = _text(error)
+            instance.last_bug = _text(error)
         return error
     where = f"{hook.label} (plugin {instance.plugin})"
     if isinstance(error, SystemExit):
         bug = _bug(instance, f"{where} called sys.exit({error.code!r})")
-    elif isinstance(error, KeyboardInterrupt):
-        bug = _bug(instance, f"{where} raised KeyboardInterrupt")
     elif isinstance(error, asyncio.CancelledError):
         bug = _bug(instance, f"{where} cancelled itself")
     else:
@@ -257,7 +260,7 @@ def _as_plugin_error(instance: Instance, hook: Hook, error: BaseException) -> Pl
 
 def _bug(instance: Instance, text: str) -> Bug:
     instance.bugs += 1
-    instance.error = text
+    instance.last_bug = text
     return Bug(text)
 
 
@@ -270,7 +273,8 @@ def _text(error: BaseException) -> str:
 
 def _cut_off(call: _Call) -> PluginError:
     """What a call that did not come back means for money."""
-    text = f"{call.hook.label} was cut off after {call.deadline_s:g} s"
+    when = f"after {call.deadline_s:g} s" if call.cut else "because the agent stops"
+    text = f"{call.hook.label} was cut off {when}"
     if not call.hook.verb.writes:
         return Temporary(text)
     items = call.args[0] if call.args else ()

@@ -56,6 +56,7 @@ class Plugin:
             "error": self.error,
             "hooks": [],
             "bugs": 0,
+            "last_bug": "",
             "leaked_tasks": 0,
         }
 
@@ -105,7 +106,9 @@ def _load_one(plugin: Plugin, taken: dict[tuple[str, str], str]) -> None:
     plugin.state = "ok"
     try:
         module = plugin.load()
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # also sys.exit: whatever a plugin does while it loads stays its own affair
         plugin.set_aside(Quarantine.IMPORT, f"plugin {plugin.name} failed to import: {describe_error(error)}")
         return
     register = getattr(module, "register", None)
@@ -115,7 +118,9 @@ def _load_one(plugin: Plugin, taken: dict[tuple[str, str], str]) -> None:
     api = PluginApi(plugin.name)
     try:
         register(api)
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         plugin.set_aside(Quarantine.REGISTER, f"plugin {plugin.name} failed to register: {describe_error(error)}")
         return
     for offer in api.offers:

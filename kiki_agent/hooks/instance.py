@@ -70,13 +70,15 @@ class Instance:
     """`ok`, `quarantined`, or `off` when the table says `enabled = false`."""
     quarantine: Quarantine | None = None
     error: str = ""
-    """Why it is set aside, or the last time it broke its contract."""
+    """Why it is set aside; empty while it is not."""
     hooks: Mapping[str, Hook] = field(default_factory=dict)
     context: PluginContext[Any] | None = None
     log: Log = field(init=False)
     tasks: InstanceTasks = field(init=False)
     bugs: int = 0
     """Calls that broke the contract since the start."""
+    last_bug: str = ""
+    """What the last of them did."""
     running: int = 0
     """Calls under way."""
 
@@ -105,5 +107,6 @@ class Instance:
             "error": self.error,
             "hooks": list(self.hooks),
             "bugs": self.bugs,
+            "last_bug": self.last_bug,
             "leaked_tasks": self.tasks.leaks,
         }

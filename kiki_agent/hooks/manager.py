@@ -147,7 +147,9 @@ async def _bring_up(plan: Planned, make_context: MakeContext, registry: pluggy.P
     token = work.set(Work(instance.tasks, f"{instance.id}.__init__"))
     try:
         made = offer.implementation(instance.context)
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         text = f"plugin {instance.plugin} failed to make {instance.id}: {describe_error(error)}"
         instance.set_aside(Quarantine.CONSTRUCT, text)
         return
@@ -155,7 +157,9 @@ async def _bring_up(plan: Planned, make_context: MakeContext, registry: pluggy.P
         work.reset(token)
     try:
         instance.hooks = _hooks_of(instance, made, registry)
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         text = str(error) if isinstance(error, _Refused) else describe_error(error)
         instance.set_aside(Quarantine.SIGNATURE, f"{instance.id} (plugin {instance.plugin}): {text}")
 

@@ -73,7 +73,9 @@ def _plan_one(
     except ValidationError as error:
         findings += _findings(f"{kind}.{instance_id}", error, offer.config, locate)
         return Planned(instance)
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         text = f"the config model of plugin {plugin.name} broke on {instance_id}: {describe_error(error)}"
         instance.set_aside(Quarantine.CONSTRUCT, text)
         return Planned(instance)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlite3
 from typing import TYPE_CHECKING, Final
 
+from kiki_agent.hooks.tasks import unowned
+
 if TYPE_CHECKING:
     from kiki_agent.runtime.clock import Clock
     from kiki_agent.store import Store
@@ -33,7 +35,8 @@ class PluginState:
             row = connection.execute(query, (self._instance_id, key)).fetchone()
             return None if row is None else str(row[0])
 
-        return await self._store.read(read)
+        with unowned():
+            return await self._store.read(read)
 
     async def set(self, key: str, value: str) -> None:
         """Remember a value. Raises ValueError when key, value or the number of keys is too large."""
@@ -58,7 +61,8 @@ class PluginState:
                 (self._instance_id, key, value, now),
             )
 
-        await self._store.write(write)
+        with unowned():
+            await self._store.write(write)
 
     async def delete(self, key: str) -> None:
         """Forget a key; forgetting what is not there is fine."""
@@ -70,7 +74,8 @@ class PluginState:
             query = "DELETE FROM plugin_state WHERE instance_id = ? AND key = ?"
             connection.execute(query, (self._instance_id, key))
 
-        await self._store.write(write)
+        with unowned():
+            await self._store.write(write)
 
 
 def _refuse_beyond_limit(count: int, *, known: bool) -> None:
