@@ -1,0 +1,110 @@
+"""One bid by hand: reserve at the shield, journal and send through the outbox, then commit or release."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from aiohttp import web
+
+from kiki_agent.errors import Denied
+from kiki_agent.model import Instant, Intent, IntentKind, Outcome, intent_key
+from kiki_agent.runtime.clock import Stopwatch
+from kiki_agent.web.endpoint import Call, answer
+from kiki_agent.web.problem import FieldProblem, Problem
+from kiki_agent.web.services import Services, need
+from kiki_agent.web.shapes.base import number_or_none
+from kiki_agent.web.shapes.money import BidAnswer, BidBody
+
+CONSENT_DENIED = "denied"
+"""Basis of a bid about a person without a consent on record."""
+
+
+async def place(call: Call, body: BidBody) -> web.Response:
+    """Place one bid; a veto of the shield is an answer with REJECTED and the reason."""
+    watch = Stopwatch()
+    services = call.services
+    shield, outbox = need(services.shield, "syncshield"), need(services.outbox, "syncledger")
+    connector = _connector(services, body)
+    now = services.clock.now()
+    basis = "not_personal" if body.customer_id is None else CONSENT_DENIED
+    intent = _intent(call, body, connector, now)
+    try:
+        permit = await shield.place(connector, body.campaign_id, body.bid_amount, now, basis=basis)
+    except Denied as denied:
+        return _answer(services, connector, intent, "REJECTED", denied.reason, watch)
+    try:
+        receipt = (await outbox.send(now, connector, IntentKind.PLACE_BID, [intent]))[0]
+    except Exception:
+        await shield.release(permit, services.clock.now())
+        raise
+    match receipt.outcome:
+        case Outcome.ACCEPTED:
+            await shield.commit(permit, services.clock.now())
+            return _answer(services, connector, intent, "ACCEPTED", None, watch)
+        case Outcome.REJECTED:
+            await shield.release(permit, services.clock.now())
+            return _answer(services, connector, intent, "REJECTED", _platform_reason(receipt.reason), watch)
+        case Outcome.UNKNOWN:
+            return _answer(services, connector, intent, "PENDING", "UNKNOWN_OUTCOME", watch)
+
+
+def _intent(call: Call, body: BidBody, connector: str, now: Instant) -> Intent:
+    number = next(call.house.bid_numbers)
+    return Intent(
+        key=intent_key(connector, body.campaign_id, IntentKind.PLACE_BID, now, "http", number),
+        kind=IntentKind.PLACE_BID,
+        connector=connector,
+        campaign_id=body.campaign_id,
+        before=0,
+        after=body.bid_amount,
+        currency=call.services.settings.currency,
+        reason="MANUAL",
+        at=now,
+        cause="",
+    )
+
+
+def _connector(services: Services, body: BidBody) -> str:
+    """The account a platform's bid goes to; 422 when there is none, or several and none was named."""
+    configured = services.settings.connector
+    fitting = [name for name, each in configured.items() if each.platform == body.platform.value]
+    if body.connector is not None:
+        if body.connector not in fitting:
+            raise _invalid("connector", f"there is no connector {body.connector!r} for {body.platform.value}")
+        return body.connector
+    if not fitting:
+        raise _invalid("platform", f"no connector is configured for {body.platform.value}")
+    if len(fitting) > 1:
+        raise _invalid("connector", f"{body.platform.value} has several accounts, name one of {', '.join(fitting)}")
+    return fitting[0]
+
+
+def _invalid(field: str, message: str) -> Problem:
+    return Problem(422, f"{field}: {message}", fields=[FieldProblem(field, message)])
+
+
+def _platform_reason(reason: str) -> str:
+    return "RATE_LIMITED" if reason == "RATE_LIMITED" else "PLATFORM_ERROR"
+
+
+def _answer(
+    services: Services,
+    connector: str,
+    intent: Intent,
+    status: Literal["ACCEPTED", "REJECTED", "PENDING"],
+    reason: str | None,
+    watch: Stopwatch,
+) -> web.Response:
+    left = None
+    if services.shield is not None:
+        left = services.shield.status(connector, services.clock.now()).remaining_micros
+    return answer(
+        BidAnswer(
+            bid_id=intent.key,
+            status=status,
+            reason=reason,
+            remaining_budget=number_or_none(left, services.settings.currency),
+            latency_ms=round(watch.seconds() * 1_000, 3),
+            decision_id=intent.key,
+        )
+    )

@@ -1,0 +1,120 @@
+"""Allocations by hand: give, look, check, spend, release. The shield decides, this only translates."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from kiki_agent.errors import Denied
+from kiki_agent.shield import AllocationView
+from kiki_agent.web.endpoint import Call, answer
+from kiki_agent.web.problem import FieldProblem, Problem
+from kiki_agent.web.services import need
+from kiki_agent.web.shapes.base import Nothing, number
+from kiki_agent.web.shapes.money import (
+    AllocateBody,
+    AllocationAnswer,
+    BudgetAnswer,
+    CheckAnswer,
+    CheckBody,
+    ReleaseAnswer,
+    ReleaseBody,
+    SpendBody,
+)
+
+_STATUS = {"NOT_FOUND": 404, "CONFLICT": 409, "CURRENCY": 422, "BAD_INPUT": 422, "SAFE_HOLD": 503}
+_FIELDS = {"CURRENCY": "currency"}
+
+
+def refused(denied: Denied) -> Problem:
+    """The problem that says what the shield said."""
+    status = _STATUS.get(denied.reason, 409)
+    detail = str(denied)
+    field = _FIELDS.get(denied.reason)
+    return Problem(status, detail, denied.reason, fields=[FieldProblem(field, detail)] if field else ())
+
+
+async def allocate(call: Call, body: AllocateBody) -> web.Response:
+    """Give a campaign a budget (201), or change what it has (200)."""
+    services = call.services
+    shield = need(services.shield, "syncshield")
+    currency = body.currency or services.settings.currency
+    known = await shield.budget(body.campaign_id)
+    try:
+        changed = await shield.allocate(body.campaign_id, body.budget, currency, services.clock.now())
+    except Denied as denied:
+        raise refused(denied) from None
+    return answer(_allocation(changed), 201 if known is None else 200)
+
+
+async def budget(call: Call, _: Nothing) -> web.Response:
+    """A campaign's allocation and its use."""
+    campaign_id = call.part("campaign_id")
+    found = await need(call.services.shield, "syncshield").budget(campaign_id)
+    if found is None:
+        raise Problem(404, f"campaign {campaign_id!r} has no allocation", "NOT_FOUND")
+    return answer(
+        BudgetAnswer(
+            campaign_id=found.campaign_id,
+            budget=number(found.budget_micros, found.currency),
+            currency=found.currency,
+            spent=number(found.spent_micros, found.currency),
+            reserved=number(found.reserved_micros, found.currency),
+            remaining=number(found.remaining_micros, found.currency),
+            utilization=round(found.utilization, 4),
+            status=found.status,
+        )
+    )
+
+
+async def check(call: Call, body: CheckBody) -> web.Response:
+    """Whether a bid would be allowed; `reserve` sets the amount aside in the same step."""
+    services = call.services
+    shield = need(services.shield, "syncshield")
+    try:
+        found = await shield.check(
+            body.campaign_id, body.bid_amount, body.platform.value, body.reserve, services.clock.now()
+        )
+    except Denied as denied:
+        raise refused(denied) from None
+    return answer(
+        CheckAnswer(
+            allowed=found.allowed,
+            reason=found.reason,
+            remaining=number(found.remaining_micros, services.settings.currency),
+            reservation_id=found.reservation_id,
+        )
+    )
+
+
+async def spend(call: Call, body: SpendBody) -> web.Response:
+    """Spend an amount, or what a reservation holds."""
+    services = call.services
+    shield = need(services.shield, "syncshield")
+    try:
+        changed = await shield.spend(
+            body.campaign_id, body.amount, body.reservation_id, body.platform.value, services.clock.now()
+        )
+    except Denied as denied:
+        raise refused(denied) from None
+    return answer(_allocation(changed))
+
+
+async def release(call: Call, body: ReleaseBody) -> web.Response:
+    """Free a reservation."""
+    services = call.services
+    try:
+        await need(services.shield, "syncshield").release_reservation(body.reservation_id, services.clock.now())
+    except Denied as denied:
+        raise refused(denied) from None
+    return answer(ReleaseAnswer(released=True, reservation_id=body.reservation_id))
+
+
+def _allocation(found: AllocationView) -> AllocationAnswer:
+    return AllocationAnswer(
+        campaign_id=found.campaign_id,
+        budget=number(found.budget_micros, found.currency),
+        currency=found.currency,
+        spent=number(found.spent_micros, found.currency),
+        remaining=number(found.remaining_micros, found.currency),
+        status=found.status,
+    )

@@ -1,0 +1,113 @@
+"""Every path of the interface, in one table."""
+
+from __future__ import annotations
+
+from kiki_agent.web import sign_in
+from kiki_agent.web.endpoint import Endpoint, Permission, get, post
+from kiki_agent.web.handlers import admin, bids, efficiency, health, money, pages, records
+from kiki_agent.web.shapes import health as health_shapes
+from kiki_agent.web.shapes import money as money_shapes
+from kiki_agent.web.shapes import optimizer as optimizer_shapes
+from kiki_agent.web.shapes import records as record_shapes
+from kiki_agent.web.shapes.base import Nothing
+from kiki_agent.web.shapes.events import EventsQuery
+from kiki_agent.web.shapes.overview import OverviewAnswer
+
+OPEN, VIEW, OPERATE, ADMIN = Permission.OPEN, Permission.VIEW, Permission.OPERATE, Permission.ADMIN
+HTML, TEXT, STREAM = "text/html", "text/plain", "text/event-stream"
+
+_HEALTH = (
+    get("/health", OPEN, "health", "Liveness, with the state of each part", health.health, Nothing,
+        health_shapes.HealthAnswer),
+    get("/healthz", OPEN, "health", "The event loop turns", health.healthz, Nothing, health_shapes.HealthzAnswer),
+    get("/ready", OPEN, "health", "Whether the agent does its work", health.ready, Nothing,
+        health_shapes.ReadyAnswer, problems=(503,)),
+    get("/status", VIEW, "health", "Everything an operator asks first", health.status, Nothing,
+        health_shapes.StatusAnswer),
+    get("/metrics", VIEW, "health", "Metrics in Prometheus text", health.metrics, Nothing, TEXT),
+)  # fmt: skip
+_OPTIMIZER = (
+    get("/budget-efficiency", VIEW, "optimizer", "Efficiency of the platforms in the last cycle",
+        efficiency.budget_efficiency, optimizer_shapes.EfficiencyQuery, optimizer_shapes.EfficiencyAnswer,
+        problems=(503,)),
+    post("/admin/optimizer/run", ADMIN, "optimizer", "Start a cycle now", admin.run_optimizer, Nothing,
+         {202: health_shapes.TaskAnswer}, problems=(409, 503)),
+)  # fmt: skip
+_VALUE = (
+    post("/platform-ltv", VIEW, "value", "Lifetime value of a platform's customers", efficiency.platform_ltv,
+         optimizer_shapes.PlatformLtvBody, {200: optimizer_shapes.PlatformLtvAnswer}, problems=(404, 503)),
+    get("/platform-ltv/{platform}", VIEW, "value", "The same for a platform in the path",
+        efficiency.platform_ltv_of, optimizer_shapes.PlatformLtvQuery, optimizer_shapes.PlatformLtvAnswer,
+        problems=(404, 503)),
+)  # fmt: skip
+_MONEY = (
+    post("/api/v1/allocate", OPERATE, "money", "Give a campaign a budget, or change it", money.allocate,
+         money_shapes.AllocateBody,
+         {200: money_shapes.AllocationAnswer, 201: money_shapes.AllocationAnswer}, problems=(409, 503)),
+    get("/api/v1/budget/{campaign_id}", VIEW, "money", "A campaign's allocation and its use", money.budget, Nothing,
+        money_shapes.BudgetAnswer, problems=(404, 503)),
+    post("/api/v1/check", OPERATE, "money", "Whether a bid would be allowed", money.check, money_shapes.CheckBody,
+         {200: money_shapes.CheckAnswer}, problems=(404, 503)),
+    post("/api/v1/spend", OPERATE, "money", "Spend an amount or a reservation", money.spend, money_shapes.SpendBody,
+         {200: money_shapes.AllocationAnswer}, problems=(404, 409, 503)),
+    post("/api/v1/release", OPERATE, "money", "Free a reservation", money.release, money_shapes.ReleaseBody,
+         {200: money_shapes.ReleaseAnswer}, problems=(404, 409, 503)),
+)  # fmt: skip
+_BIDDING = (
+    post("/api/v1/bids", OPERATE, "bidding", "Place one bid by hand", bids.place, money_shapes.BidBody,
+         {200: money_shapes.BidAnswer}, problems=(409, 503)),
+    get("/api/v1/decisions", VIEW, "bidding", "Decisions of the two-second loop", records.decisions,
+        record_shapes.DecisionsQuery, record_shapes.DecisionsAnswer, problems=(503,)),
+)  # fmt: skip
+_LEDGER = (
+    get("/api/v1/ledger/reallocations", VIEW, "ledger", "Moves of budget between platforms", records.reallocations,
+        record_shapes.ReallocationsQuery, record_shapes.ReallocationsAnswer, problems=(503,)),
+    get("/api/v1/ledger/verify", VIEW, "ledger", "Walk the whole hash chain", records.verify, Nothing,
+        record_shapes.VerifyAnswer, problems=(503,)),
+)  # fmt: skip
+_CONNECTORS = (
+    get("/api/v1/connectors", VIEW, "connectors", "All connectors", records.connectors, record_shapes.Paging,
+        record_shapes.ConnectorsAnswer),
+    get("/api/v1/connectors/{id}", VIEW, "connectors", "One connector", records.connector, Nothing,
+        record_shapes.ConnectorAnswer, problems=(404,)),
+    get("/api/v1/plugins", VIEW, "connectors", "All plugin instances", records.plugins, record_shapes.Paging,
+        record_shapes.PluginsAnswer, problems=(503,)),
+)  # fmt: skip
+_ADMIN = (
+    get("/admin/kill-switch", VIEW, "admin", "Whether spending is stopped", admin.kill_switch, Nothing,
+        health_shapes.KillSwitchAnswer, problems=(503,)),
+    post("/admin/kill-switch", OPERATE, "admin", "Stop all spending, or allow it again", admin.turn_kill_switch,
+         health_shapes.KillSwitchBody, {200: health_shapes.KillSwitchAnswer}, problems=(503,)),
+    post("/admin/tasks/{name}/restart", ADMIN, "admin", "Forget a loop's failures and tick again", admin.restart,
+         Nothing, {202: health_shapes.TaskAnswer}, problems=(404, 503)),
+    post("/admin/tasks/{name}/pause", ADMIN, "admin", "Let a loop's due times pass", admin.pause, Nothing,
+         {202: health_shapes.TaskAnswer}, problems=(404, 503)),
+    post("/admin/tasks/{name}/resume", ADMIN, "admin", "Let a paused loop tick again", admin.resume, Nothing,
+         {202: health_shapes.TaskAnswer}, problems=(404, 503)),
+)  # fmt: skip
+_PAGES = (
+    get("/", VIEW, "page", "The page people watch", pages.page, Nothing, HTML),
+    get("/dashboard", VIEW, "page", "The same page", pages.page, Nothing, HTML),
+    get("/page/{name}", VIEW, "page", "A file of the page", pages.asset, Nothing, "*/*", problems=(404,)),
+    get("/api/v1/overview", VIEW, "page", "The one snapshot the page shows", pages.overview, Nothing, OverviewAnswer),
+    get("/events", VIEW, "page", "Live events (server-sent)", pages.events, EventsQuery, STREAM, problems=(503,)),
+    get("/docs", VIEW, "page", "This interface, described for people", pages.docs, Nothing, HTML),
+    get("/openapi.json", VIEW, "page", "This interface, described for programs", pages.openapi, Nothing,
+        "application/json"),
+    post("/sign-in", OPEN, "page", "Exchange the token for the page's cookie", sign_in.sign_in, Nothing,
+         {303: HTML}, problems=(429,), form=("token",)),
+    post("/sign-out", OPEN, "page", "Forget the page's cookie", sign_in.sign_out, Nothing, {303: HTML},
+         form=("confirm",)),
+)  # fmt: skip
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    *_HEALTH,
+    *_OPTIMIZER,
+    *_VALUE,
+    *_MONEY,
+    *_BIDDING,
+    *_LEDGER,
+    *_CONNECTORS,
+    *_ADMIN,
+    *_PAGES,
+)

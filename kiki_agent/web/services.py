@@ -1,0 +1,84 @@
+"""The one object that carries the services to the handlers, filled by the agent as its parts come up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from kiki_agent.config import Settings
+from kiki_agent.model import Instant
+from kiki_agent.runtime.clock import Clock, Stopwatch
+from kiki_agent.runtime.metrics import Metrics
+from kiki_agent.runtime.signals import Signals
+from kiki_agent.runtime.supervisor import LoopState, Supervisor
+from kiki_agent.web.problem import Problem
+from kiki_agent.web.protocols import (
+    Accounts,
+    Alerts,
+    Decisions,
+    Ledger,
+    Optimizer,
+    Outbox,
+    Plugins,
+    Records,
+    Shield,
+    Store,
+    Value,
+)
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True, kw_only=True)
+class Services:
+    """Everything handlers may call. Parts that are not up yet are None, and their endpoints answer 503."""
+
+    settings: Settings
+    clock: Clock
+    version: str
+    started_at: Instant
+    """When the process started, on the agent's clock."""
+    metrics: Metrics
+    signals: Signals
+    starting: str | None = "starting"
+    """What the start is waiting for; None once everything runs."""
+    store: Store | None = None
+    ledger: Ledger | None = None
+    decisions: Decisions | None = None
+    outbox: Outbox | None = None
+    records: Records | None = None
+    shield: Shield | None = None
+    accounts: Accounts | None = None
+    value: Value | None = None
+    optimizer: Optimizer | None = None
+    alerts: Alerts | None = None
+    plugins: Plugins | None = None
+    supervisor: Supervisor | None = None
+    uptime: Stopwatch = field(default_factory=Stopwatch)
+    """Real time since the process started."""
+
+    def not_ready(self) -> str | None:
+        """Why the agent is not ready to do its work, or None. The kill switch is a wish, not a defect."""
+        if self.starting is not None:
+            return self.starting
+        if self.store is not None and self.store.failure:
+            return f"safe hold: the database cannot be written: {self.store.failure}"
+        if self.ledger is not None and self.ledger.hold_reason:
+            return f"safe hold: {self.ledger.hold_reason}"
+        if self.shield is not None and self.shield.hold_reason:
+            return f"safe hold: {self.shield.hold_reason}"
+        if self.supervisor is not None and self.supervisor.frozen:
+            names = [
+                each.name
+                for each in self.supervisor.health.values()
+                if each.essential and each.state is LoopState.FAULTED
+            ]
+            return f"frozen: spending stopped because a loop that must run does not: {', '.join(sorted(names))}"
+        return None
+
+
+def need(component: T | None, name: str) -> T:
+    """The component, or a 503 that names it."""
+    if component is None:
+        raise Problem(503, f"{name} is off or not up yet", "COMPONENT_OFF", headers={"Retry-After": "2"})
+    return component

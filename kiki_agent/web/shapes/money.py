@@ -1,0 +1,116 @@
+"""Allocations, checks, spend and bids by hand."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from kiki_agent.web.shapes.base import Amount, Answer, Currency, Given, Ident, PlatformName, PositiveAmount, Text
+
+
+class AllocateBody(Given):
+    """Give a campaign a budget, or change it."""
+
+    campaign_id: Ident
+    budget: PositiveAmount
+    currency: Currency | None = Field(default=None, description="Defaults to the configured currency.")
+
+
+class AllocationAnswer(Answer):
+    """A campaign's allocation."""
+
+    campaign_id: str
+    budget: float
+    currency: str
+    spent: float
+    remaining: float
+    status: str
+
+
+class BudgetAnswer(Answer):
+    """A campaign's allocation and its use."""
+
+    campaign_id: str
+    budget: float
+    currency: str
+    spent: float
+    reserved: float
+    remaining: float
+    utilization: float = Field(description="spent / budget; above 1 after an overshoot.")
+    status: str
+
+
+class CheckBody(Given):
+    """Would this bid be allowed?"""
+
+    campaign_id: Ident
+    bid_amount: Amount
+    platform: PlatformName
+    reserve: bool = Field(default=False, strict=True, description="true reserves the amount in the same step.")
+
+
+class CheckAnswer(Answer):
+    """Whether the bid is allowed, and why not."""
+
+    allowed: bool
+    reason: str | None
+    remaining: float
+    reservation_id: str | None = None
+
+
+class SpendBody(Given):
+    """Spend an amount, or what a reservation holds."""
+
+    campaign_id: Ident
+    platform: PlatformName
+    amount: PositiveAmount | None = None
+    reservation_id: Ident | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.amount is None) == (self.reservation_id is None):
+            raise ValueError("exactly one of amount and reservation_id must be given")
+        return self
+
+
+class ReleaseBody(Given):
+    """Free a reservation."""
+
+    reservation_id: Ident
+
+
+class ReleaseAnswer(Answer):
+    """The allocation after the release."""
+
+    released: bool
+    reservation_id: str
+
+
+class BidBody(Given):
+    """Place one bid by hand."""
+
+    campaign_id: Ident
+    platform: PlatformName
+    bid_amount: PositiveAmount
+    connector: Ident | None = Field(default=None, description="Which account, when a platform has several.")
+    customer_id: Ident | None = Field(
+        default=None, description="A bid about a person needs a legal basis; without one it is vetoed with CONSENT."
+    )
+    predicted_ltv: Amount | None = None
+    explanation: Text = ""
+    audience_id: Ident | None = None
+
+
+class BidAnswer(Answer):
+    """What became of the bid; a veto is an answer, not an error."""
+
+    bid_id: str
+    status: Literal["ACCEPTED", "REJECTED", "PENDING"] = Field(
+        description="PENDING: the platform's answer is unknown; the amount stays reserved until it is read back."
+    )
+    reason: str | None
+    source: Literal["manual"] = "manual"
+    remaining_budget: float | None
+    latency_ms: float
+    decision_id: str

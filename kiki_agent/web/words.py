@@ -1,0 +1,60 @@
+"""Reason codes in words people read. A code without words here is shown as it is, never hidden."""
+
+from __future__ import annotations
+
+from kiki_agent.config import Mode
+
+MODES = {
+    Mode.DEMO: "DEMO · simulated market",
+    Mode.DRY_RUN: "DRY RUN · nothing is changed",
+    Mode.LIVE: "LIVE",
+    Mode.BACKTEST: "BACKTEST",
+}
+"""Badge of each mode."""
+
+CANNOT_SAY = {
+    "NO_REPORT": "this platform has not reported yet",
+    "NO_VALUE": "no customer value is known for this platform yet",
+    "TOO_FEW_CONVERSIONS": "too few conversions to judge by",
+    "NO_SPEND": "nothing was spent in the look-back",
+    "NO_DATA": "there is no data yet",
+}
+"""Why an efficiency cannot be said."""
+
+HELD_BY = {
+    "COOLDOWN": "below the threshold; it gave budget within the last cool-down, so it rests",
+    "EVIDENCE": "below the threshold; waiting for data newer than its last shift used",
+    "FLOOR": "below the threshold; already at the floor of its start budget",
+    "NO_TARGET": "below the threshold; no better platform to give to",
+    "IN_FLIGHT": "below the threshold; a shift is still on its way",
+}
+"""Why a platform below the threshold keeps its budget."""
+
+WHY = {
+    "ON_PLAN": "value of its customers and pace of the day",
+    "AHEAD_OF_PLAN": "spending faster than the day's plan",
+    "BEHIND_PLAN": "spending slower than the day's plan",
+    "DAILY_CAP": "the platform's cap of the day is nearly used up",
+    "DAILY_BUDGET": "the campaign's budget of the day is nearly used up",
+    "WINDOW_CAP": "the 10-minute limit is nearly used up",
+    "OVERSHOOT": "the platform spent more than its cap",
+    "NO_CAP": "no daily cap is set for this platform",
+    "KILL_SWITCH": "spending was stopped by a person",
+    "SAFE_HOLD": "the agent was in safe hold",
+    "NO_LEASE": "the right to spend could not be made durable",
+    "CHECK_FAILED": "a safety check could not be made, so the answer was no",
+    "INACTIVE": "the campaign is paused at its platform",
+    "BELOW_MINIMUM": "the bid would be below the platform's minimum",
+    "MANUAL": "asked for by a person",
+}
+"""Why something was done."""
+
+
+def cannot_say(code: str) -> str:
+    """Words for why an efficiency cannot be said."""
+    return CANNOT_SAY.get(code, code or "there is no data yet")
+
+
+def why(code: str) -> str:
+    """Words for the reason of an action."""
+    return WHY.get(code, code)
