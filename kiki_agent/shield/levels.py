@@ -1,0 +1,139 @@
+"""The level decision: columns in, columns out, one kernel call for all campaigns of all connectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from kiki_agent.kernels.permits import MOST_MICROS, permit
+from kiki_agent.shield.book import Book
+from kiki_agent.shield.reasons import LevelReason
+
+Column = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class LevelRequest:
+    """All campaigns of the agent, one row each: int64 columns of one length, `active` uint8.
+
+    A request names all campaigns: a campaign that is missing holds nothing any more.
+    """
+
+    connector: Column
+    """Index into `Shield.connectors`."""
+    wanted_bid: Column
+    """Micros; 0 when no bid is wanted."""
+    min_bid: Column
+    """The platform's smallest bid."""
+    daily_budget: Column
+    """The campaign's budget of the account day at its platform."""
+    spend_today: Column
+    """As last reported, in micros."""
+    spend_rate: Column
+    """Upper estimate of what it spends at the wanted bid, in micros a second."""
+    data_age: Column
+    """Microseconds since the instant the spend is known for."""
+    active: Flags
+    """1 when the platform lets it spend."""
+
+    @property
+    def size(self) -> int:
+        """Number of campaigns."""
+        return len(self.connector)
+
+
+@dataclass(frozen=True, slots=True)
+class LevelAnswer:
+    """One row per campaign of the request. The columns belong to the caller."""
+
+    bid_micros: Column
+    """The permitted bid: as wanted, lowered, or 0."""
+    exposure_micros: Column
+    """What is set aside for it until the next report."""
+    reason: Flags
+    """A `LevelReason`; `PERMITTED` only when the bid is as wanted."""
+
+    @classmethod
+    def refuse(cls, size: int, reason: LevelReason) -> LevelAnswer:
+        """No to everything."""
+        zeros = np.zeros(size, dtype=np.int64)
+        return cls(zeros, zeros.copy(), np.full(size, reason, dtype=np.uint8))
+
+    def withdraw(self, rows: npt.NDArray[np.bool_], reason: LevelReason) -> None:
+        """Take back what was permitted in some rows."""
+        rows = rows & (self.bid_micros > 0)
+        self.bid_micros[rows] = 0
+        self.exposure_micros[rows] = 0
+        self.reason[rows] = reason
+
+
+class Levels:
+    """Decides level requests against books, and keeps the arrays the kernel works in."""
+
+    def __init__(self, books: Sequence[Book], poll: int, window: int) -> None:
+        self._books = books
+        self._poll = poll
+        self._window = window
+        self._room = np.zeros((len(books), 3), dtype=np.int64)
+        self._held = np.zeros((len(books), 2), dtype=np.int64)
+        self._scratch = np.empty(0, dtype=np.int64)
+
+    def decide(self, request: LevelRequest, now: int, block: LevelReason) -> LevelAnswer:
+        """Decide, and renew the exposures in the books. A `block` other than PERMITTED refuses every bid.
+
+        Raises ValueError when columns differ in length and TypeError when one is no column.
+        """
+        size = request.size
+        columns = self._columns(request)
+        if len(self._scratch) < size:
+            self._scratch = np.empty(size, dtype=np.int64)
+        room = self._room
+        for k, book in enumerate(self._books):
+            day, window, why = rooms(book, now)
+            room[k, 0] = day
+            room[k, 1] = window
+            room[k, 2] = block or why
+        bid = np.empty(size, dtype=np.int64)
+        exposure = np.empty(size, dtype=np.int64)
+        reason = np.empty(size, dtype=np.uint8)
+        held = self._held
+        permit(*columns, room, self._poll, self._window, bid, exposure, self._scratch[:size], reason, held)
+        for book, (whole, inside) in zip(self._books, held.tolist(), strict=True):
+            book.expose(whole, inside)
+        return LevelAnswer(bid, exposure, reason)
+
+    @staticmethod
+    def _columns(request: LevelRequest) -> tuple[Column, Column, Column, Column, Column, Column, Column, Flags]:
+        size = len(request.connector)
+        columns = (
+            request.connector,
+            request.wanted_bid,
+            request.min_bid,
+            request.daily_budget,
+            request.spend_today,
+            request.spend_rate,
+            request.data_age,
+        )
+        for column in columns:
+            if column.dtype != np.int64 or column.shape != (size,):
+                raise ValueError(f"a column of {size} int64 was expected, was {column.shape} {column.dtype}")
+        if request.active.dtype != np.uint8 or request.active.shape != (size,):
+            raise ValueError(f"a column of {size} uint8 was expected, was {request.active.shape}")
+        if all(column.flags.c_contiguous for column in columns) and request.active.flags.c_contiguous:
+            return (*columns, request.active)
+        return (*(np.ascontiguousarray(column) for column in columns), np.ascontiguousarray(request.active))  # type: ignore[return-value]
+
+
+def rooms(book: Book, now: int) -> tuple[int, int, LevelReason]:
+    """What levels of one connector may take from its day and its window, and why not at all."""
+    if book.caps.daily_micros is None:
+        return 0, 0, LevelReason.NO_CAP
+    if book.overshoot(now) > 0:
+        return 0, 0, LevelReason.OVERSHOOT
+    day = min(MOST_MICROS, max(0, book.day_room()))
+    window = min(MOST_MICROS, max(0, book.window_room(now)))
+    return day, window, LevelReason.PERMITTED

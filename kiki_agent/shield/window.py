@@ -1,0 +1,94 @@
+"""The exact sliding window: what was spent in the last so many seconds."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+
+_WORTH_COMPACTING = 1024
+
+
+class SlidingWindow:
+    """A log of spends with a running sum; a spend at t counts before t + span and is free at exactly t + span.
+
+    Constant amortised cost however many records it holds, 16 bytes each. A clock that jumps back never frees a record
+    early and never keeps one for good: records from beyond the new present are taken as spent at that present.
+    """
+
+    __slots__ = ("_amounts", "_first", "_now", "_times", "span", "total")
+
+    def __init__(self, span: int) -> None:
+        if span <= 0:
+            raise ValueError(f"a window spans a positive time, was {span}")
+        self.span = span
+        """Microseconds."""
+        self.total = 0
+        """Micros spent within the window as of the last `advance`."""
+        self._times = array("q")
+        self._amounts = array("q")
+        self._first = 0
+        self._now = 0
+
+    def advance(self, now: int) -> int:
+        """Forget what has become free by `now`; returns what still counts."""
+        if now < self._now:
+            self._turn_back(now)
+        self._now = now
+        times = self._times
+        first = self._first
+        limit = now - self.span
+        if first < len(times) and times[first] <= limit:
+            amounts = self._amounts
+            count = len(times)
+            while first < count and times[first] <= limit:
+                self.total -= amounts[first]
+                first += 1
+            if first >= _WORTH_COMPACTING and 2 * first >= count:
+                del times[:first]
+                del amounts[:first]
+                first = 0
+            self._first = first
+        return self.total
+
+    def record(self, now: int, amount: int) -> None:
+        """Count a spend at `now`. Raises ValueError on a negative amount."""
+        if amount < 0:
+            raise ValueError(f"a spend is not negative, was {amount}")
+        self.advance(now)
+        self._times.append(now)
+        self._amounts.append(amount)
+        self.total += amount
+
+    def insert(self, at: int, amount: int) -> int:
+        """Count a spend known only now, not later than the last `advance`; never before a record that already stands,
+        so at most it counts too long. Returns the instant it counts from."""
+        if amount < 0:
+            raise ValueError(f"a spend is not negative, was {amount}")
+        at = min(at, self._now)
+        if self._first < len(self._times):
+            at = max(at, self._times[-1])
+        if at > self._now - self.span:
+            self._times.append(at)
+            self._amounts.append(amount)
+            self.total += amount
+        return at
+
+    @property
+    def count(self) -> int:
+        """Number of records that count."""
+        return len(self._times) - self._first
+
+    @property
+    def oldest(self) -> int | None:
+        """Instant of the oldest record that counts."""
+        return self._times[self._first] if self._first < len(self._times) else None
+
+    def records(self) -> Iterator[tuple[int, int]]:
+        """(instant, micros) of all records that count, oldest first."""
+        return zip(self._times[self._first :], self._amounts[self._first :], strict=True)
+
+    def _turn_back(self, now: int) -> None:
+        index = len(self._times) - 1
+        while index >= self._first and self._times[index] > now:
+            self._times[index] = now
+            index -= 1
