@@ -1,0 +1,107 @@
+"""Reading a platform that is slow, moody or wrong."""
+
+from __future__ import annotations
+
+import pytest
+
+from kiki_agent.errors import AuthExpired, Bug, RateLimited, Temporary
+from kiki_agent.model import HOUR, MINUTE, Instant, parse_iso
+
+from .conftest import Desk
+from .platform import NOON, TODAY, days_before, row
+
+
+async def test_spend_every_minute_and_reports_every_five(desk: Desk) -> None:
+    for minute in range(11):
+        assert await desk.poll(NOON + minute * MINUTE) is None
+    verbs = [verb for verb, _ in desk.platform.asked]
+    assert verbs.count("fetch_spend") == 11
+    assert verbs.count("fetch_campaigns") == 3
+    assert verbs.count("fetch_performance") == 3
+    assert verbs[0] == "fetch_campaigns", "spend of campaigns nobody knows would be skipped"
+
+
+async def test_everything_once_then_recent_days_and_what_restates_once_an_hour(desk: Desk) -> None:
+    desk.platform.final_before = days_before(3)
+    for minute in range(0, 66, 5):
+        await desk.poll(NOON + minute * MINUTE)
+    windows = [(window.first_day, window.last_day) for window in desk.platform.windows()]
+    assert windows[0] == (days_before(27), TODAY)
+    assert windows[1] == (days_before(1), TODAY)
+    assert windows[12] == (days_before(3), TODAY)
+    assert windows[13] == (days_before(1), TODAY)
+
+
+async def test_all_pages_are_read(desk: Desk) -> None:
+    desk.platform.pages = [[row("a")], [row("b")], [row("a", days_before(1))]]
+    await desk.poll(NOON)
+    assert desk.accounts.totals("meta", days_before(1), TODAY).clicks == 30
+
+
+async def test_a_silent_platform_leaves_its_facts_to_age(desk: Desk) -> None:
+    desk.platform.spend = {("a", TODAY): 5_000_000}
+    await desk.poll(NOON)
+    desk.platform.fails = {"fetch_spend": [Temporary("500"), Temporary("500")]}
+    for minute in (1, 2):
+        reason = await desk.poll(NOON + minute * MINUTE)
+        assert reason is not None
+        assert "500" in reason
+    assert desk.accounts.spend_age("meta", Instant(NOON + 2 * MINUTE)) == 2 * MINUTE
+    assert desk.accounts.table.spend_today_micros[0] == 5_000_000
+    assert await desk.poll(NOON + 3 * MINUTE) is None
+    assert desk.accounts.spend_age("meta", Instant(NOON + 3 * MINUTE)) == 0
+
+
+async def test_lasting_silence_is_a_failed_tick(desk: Desk) -> None:
+    desk.platform.fails = {"fetch_spend": [Temporary("gone")] * 3}
+    await desk.poll(NOON)
+    await desk.poll(NOON + MINUTE)
+    with pytest.raises(Temporary, match="gone"):
+        await desk.poll(NOON + 2 * MINUTE)
+
+
+@pytest.mark.parametrize("error", [AuthExpired("who are you"), Bug("broken")])
+async def test_what_time_does_not_heal_fails_at_once(desk: Desk, error: AuthExpired | Bug) -> None:
+    desk.platform.fails = {"fetch_spend": [error]}
+    with pytest.raises(type(error)):
+        await desk.poll(NOON)
+
+
+async def test_a_failed_report_does_not_keep_spend_from_being_read(desk: Desk) -> None:
+    await desk.poll(NOON)
+    desk.platform.spend = {("a", TODAY): 1_000_000}
+    desk.platform.fails = {"fetch_campaigns": [Temporary("x")], "fetch_performance": [Temporary("y")]}
+    await desk.poll(NOON + 5 * MINUTE)
+    assert desk.accounts.table.spend_today_micros[0] == 1_000_000
+    await desk.poll(NOON + 6 * MINUTE)
+    assert [verb for verb, _ in desk.platform.asked][-3:] == ["fetch_campaigns", "fetch_spend", "fetch_performance"]
+
+
+async def test_patience_is_given_when_asked_for(desk: Desk) -> None:
+    await desk.poll(NOON)
+    calls = len(desk.platform.asked)
+    desk.platform.fails = {"fetch_spend": [RateLimited("slow down", NOON + 4 * MINUTE)]}
+    assert "patience" in str(await desk.poll(NOON + MINUTE))
+    assert "patience" in str(await desk.poll(NOON + 2 * MINUTE))
+    assert "patience" in str(await desk.poll(NOON + 3 * MINUTE))
+    assert len(desk.platform.asked) == calls + 1
+    assert await desk.poll(NOON + 4 * MINUTE) is None
+
+
+async def test_yesterday_is_asked_for_while_it_may_get_late_bookings(desk: Desk) -> None:
+    midnight = parse_iso("2026-03-10T00:00:00Z")
+    await desk.poll(midnight + HOUR)
+    await desk.poll(midnight + 2 * HOUR + MINUTE)
+    await desk.poll(midnight + 2 * HOUR + 2 * MINUTE)
+    since = [args[0] for verb, args in desk.platform.asked if verb == "fetch_spend"]
+    assert since == [midnight - 24 * HOUR, midnight - 24 * HOUR, midnight]
+
+
+async def test_an_answer_of_the_wrong_type_is_a_bug_of_the_plugin(desk: Desk) -> None:
+    class Nonsense:
+        async def to(self, instance_id: str, verb: str, *args: object, deadline_s: float | None = None) -> object:
+            return 42
+
+    desk.poller._caller = Nonsense()
+    with pytest.raises(Bug, match="fetch_campaigns"):
+        await desk.poll(NOON)
