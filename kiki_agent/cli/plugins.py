@@ -40,7 +40,8 @@ def list_plugins(options: Options) -> int:
         for plugin in found.plugins
     ]
     instances = [instance.describe() for instance in found.instances.values()]
-    healthy = all(each.state != "quarantined" for each in (*found.plugins, *found.instances.values()))
+    states = [plugin.state for plugin in found.plugins] + [instance.state for instance in found.instances.values()]
+    healthy = "quarantined" not in states
     if options.json:
         emit_json({"api_version": list(API_VERSION), "plugins": packages, "instances": instances})
         return 0 if healthy else 1
