@@ -12,7 +12,8 @@ CREATE TABLE ledger_entries (
     source TEXT GENERATED ALWAYS AS (json_extract(body, '$.source')) VIRTUAL
 ) STRICT;
 CREATE INDEX ledger_decisions_campaign ON ledger_entries (campaign_id) WHERE kind = 'decision';
-CREATE INDEX ledger_decisions_platform ON ledger_entries (platform, source) WHERE kind = 'decision';
+CREATE INDEX ledger_decisions_platform ON ledger_entries (platform) WHERE kind = 'decision';
+CREATE INDEX ledger_decisions_source ON ledger_entries (source) WHERE kind = 'decision';
 
 -- INSERT OR REPLACE deletes without firing a DELETE trigger; refusing every number but the next one closes that door.
 CREATE TRIGGER ledger_entries_in_order BEFORE INSERT ON ledger_entries
