@@ -10,19 +10,40 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from kiki_agent.sandbox.adopt import SandboxFailed, SandboxHandle, start_or_adopt, stop
+    from kiki_agent.sandbox.effects import EffectsLog
+    from kiki_agent.sandbox.faults import Fault, Faults
     from kiki_agent.sandbox.market import Market
-    from kiki_agent.sandbox.process import SandboxHandle, run_sandbox, start_or_adopt, stop
+    from kiki_agent.sandbox.process import run_sandbox
+    from kiki_agent.sandbox.server import SandboxServer
     from kiki_agent.sandbox.service import SandboxService
 
-__all__ = ["Market", "SandboxHandle", "SandboxService", "run_sandbox", "start_or_adopt", "stop"]
+__all__ = [
+    "EffectsLog",
+    "Fault",
+    "Faults",
+    "Market",
+    "SandboxFailed",
+    "SandboxHandle",
+    "SandboxServer",
+    "SandboxService",
+    "run_sandbox",
+    "start_or_adopt",
+    "stop",
+]
 
 _HOMES = {
+    "EffectsLog": "effects",
+    "Fault": "faults",
+    "Faults": "faults",
     "Market": "market",
-    "SandboxHandle": "process",
+    "SandboxFailed": "adopt",
+    "SandboxHandle": "adopt",
+    "SandboxServer": "server",
     "SandboxService": "service",
     "run_sandbox": "process",
-    "start_or_adopt": "process",
-    "stop": "process",
+    "start_or_adopt": "adopt",
+    "stop": "adopt",
 }
 
 

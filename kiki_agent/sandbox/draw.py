@@ -135,7 +135,7 @@ def _campaigns(place: Place, efficiency: float, keys: Ints) -> tuple[Ints, Float
     """Control and traits of one platform's campaigns."""
     size = len(keys)
     rows = _rows()
-    picks = [int((index + unit(int(key), 0, 0)) / size * len(rows["cost"])) for index, key in enumerate(keys)]
+    picks = [int((index + unit(int(key), 0)) / size * len(rows["cost"])) for index, key in enumerate(keys)]
     clicks = rows["clicks"][picks] / PERIOD_DAYS * place.volume
     price = rows["cost"][picks] / rows["clicks"][picks] * place.price
     convert = rows["convert"][picks]

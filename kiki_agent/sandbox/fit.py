@@ -177,7 +177,7 @@ def simulated_slopes(width: float = COMPETITION_WIDTH, ratio: float = START_RATI
 
 def normal(key: int, tick: int) -> float:
     """A standard normal number for a key and a tick (sum of twelve uniform ones, variance 1)."""
-    return sum(unit(key, tick * 16 + index, 31) for index in range(12)) - 6.0
+    return sum(unit(key, (tick * 16 + index) * 32 + 31) for index in range(12)) - 6.0
 
 
 def lognormal_share(ratio: float, width: float) -> float:

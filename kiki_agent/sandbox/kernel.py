@@ -79,7 +79,6 @@ from kiki_agent.sandbox.layout import (
     STEP_NOW,
     STEPS_PER_DAY,
     STEPS_PER_HOUR,
-    SWING_APPETITE,
     SWING_PRICE,
     UPDATED,
     VALUE,
@@ -100,36 +99,38 @@ REVERSAL_SHARE = 0.06
 """Share of conversions that are taken back (refunds, invalid clicks) one to five days after they were reported."""
 LIFE_STEPS = 90 * STEPS_PER_DAY
 """A customer buys within this time of the first purchase."""
+QUALITY_SWING = 0.2
+"""How far the appeal of a campaign wanders by itself."""
 SLOW, FAST = 8 * STEPS_PER_DAY, 3 * STEPS_PER_DAY
 """Spacing of the two waves that move a platform's conditions."""
 
 
-def share_below(shapes: Floats, ratio: float) -> float:
+def share_below(shape: Floats, ratio: float) -> float:
     """Share of auctions whose highest competing price lies below `ratio` times the median: the win share of a bid."""
-    if ratio <= shapes[PRICE_SHAPE, 0]:
+    if ratio <= shape[0]:
         return 0.0
-    if ratio >= shapes[PRICE_SHAPE, GRID]:
+    if ratio >= shape[GRID]:
         return 1.0
     low = 0
     high = GRID
     while high - low > 1:
         middle = (low + high) >> 1
-        if shapes[PRICE_SHAPE, middle] <= ratio:
+        if shape[middle] <= ratio:
             low = middle
         else:
             high = middle
-    left = shapes[PRICE_SHAPE, low]
-    return float((low + (ratio - left) / (shapes[PRICE_SHAPE, high] - left)) / GRID)
+    left = shape[low]
+    return float((low + (ratio - left) / (shape[high] - left)) / GRID)
 
 
-def quantile(shapes: Floats, row: int, probability: float) -> float:
+def quantile(shape: Floats, probability: float) -> float:
     """Value of a quantile function at a probability in [0, 1]."""
     place = probability * GRID
     low = int(place)
     if low >= GRID:
         low = GRID - 1
-    left = shapes[row, low]
-    return float(left + (shapes[row, low + 1] - left) * (place - low))
+    left = shape[low]
+    return float(left + (shape[low + 1] - left) * (place - low))
 
 
 def count(expected: float, chance: float) -> int:
@@ -169,8 +170,8 @@ def follow_up(people: Ints, wheel: Ints, shapes: Floats, repeat: float, slot: in
     """Decide whether a customer buys again, and when."""
     key = people[KEY, slot]
     bought = people[PURCHASES, slot]
-    if unit(key, bought, S_REPEAT) < repeat:
-        gap = int(quantile(shapes, GAP_SHAPE, unit(key, bought, S_GAP)))
+    if unit(key, bought * 32 + S_REPEAT) < repeat:
+        gap = int(quantile(shapes[GAP_SHAPE], unit(key, bought * 32 + S_GAP)))
         if step + gap < people[ACQUIRED, slot] + LIFE_STEPS:
             schedule(people, wheel, slot, step + gap)
             return
@@ -195,6 +196,7 @@ def happen(
     day = (people[CLICK_STEP, slot] // STEPS_PER_DAY) % RING_DAYS
     key = people[KEY, slot]
     state = people[STATE, slot]
+    bought = people[PURCHASES, slot]
     repeat = places[REPEAT, homes[campaign]]
     if state == CLICKED:
         value = people[FIRST_VALUE, slot]
@@ -204,9 +206,9 @@ def happen(
         people[LAST_PURCHASE, slot] = step
         people[PURCHASES, slot] = 1
         people[EARNED, slot] = value
-        if unit(key, 0, S_REVERSE) < REVERSAL_SHARE:
+        if unit(key, bought * 32 + S_REVERSE) < REVERSAL_SHARE:
             people[STATE, slot] = REVERSED
-            wait = STEPS_PER_DAY + int(unit(key, 0, S_WHEN) * 4 * STEPS_PER_DAY)
+            wait = STEPS_PER_DAY + int(unit(key, bought * 32 + S_WHEN) * 4 * STEPS_PER_DAY)
             schedule(people, wheel, slot, step + wait)
         else:
             people[STATE, slot] = CUSTOMER
@@ -218,7 +220,7 @@ def happen(
         people[EARNED, slot] = 0
         people[STATE, slot] = GONE
     else:
-        share = quantile(shapes, VALUE_SHAPE, unit(key, people[PURCHASES, slot], S_VALUE))
+        share = quantile(shapes[VALUE_SHAPE], unit(key, bought * 32 + S_VALUE))
         people[EARNED, slot] += int(traits[VALUE, campaign] * share) // 10000 * 10000
         people[PURCHASES, slot] += 1
         people[LAST_PURCHASE, slot] = step
@@ -244,19 +246,20 @@ def convert(
         counters[DROPPED] += 1
         return
     counters[PEOPLE] = serial + 1
-    own = draw(key, step * 64 + order, S_VALUE)
+    bought = order * 0
+    own = draw(key, (step * 64 + order) * 32 + S_VALUE)
     people[SERIAL, slot] = serial
     people[STATE, slot] = CLICKED
     people[HOME, slot] = campaign
     people[CLICK_STEP, slot] = step
     people[CLICK_ORDER, slot] = order
     people[KEY, slot] = own
-    share = quantile(shapes, VALUE_SHAPE, unit(own, 0, S_VALUE))
+    share = quantile(shapes[VALUE_SHAPE], unit(own, bought * 32 + S_VALUE))
     people[FIRST_VALUE, slot] = int(traits[VALUE, campaign] * share) // 10000 * 10000
-    people[PURCHASES, slot] = 0
+    people[PURCHASES, slot] = bought
     people[EARNED, slot] = 0
     people[NOTED, slot] = -1
-    delay = 1 + int(quantile(shapes, DELAY_SHAPE, unit(own, 0, S_DELAY)))
+    delay = 1 + int(quantile(shapes[DELAY_SHAPE], unit(own, bought * 32 + S_DELAY)))
     schedule(people, wheel, slot, step + delay)
 
 
@@ -286,18 +289,18 @@ def auction(
     place = homes[campaign]
     key = keys[campaign]
     median = traits[MEDIAN, campaign] * places[COMPETITION, place]
-    won = share_below(shapes, control[BID, campaign] / median)
+    won = share_below(shapes[PRICE_SHAPE], control[BID, campaign] / median)
     expected = traits[DEMAND, campaign] * traffic * won
     if expected <= 0.0:
         return
     day = (step // STEPS_PER_DAY) % RING_DAYS
     views = moods[VIEW_CARRY, campaign] + expected * traits[VIEWS, campaign]
-    clicks = count(expected, unit(key, step, S_CLICKS))
+    clicks = count(expected, unit(key, step * 32 + S_CLICKS))
     chance = traits[CONVERT, campaign] * places[APPETITE, place] * moods[QUALITY, campaign]
     chance = chance / (1.0 + fatigue / traits[AUDIENCE, campaign])
     for order in range(clicks):
-        level = unit(key, step * 64 + order, S_PRICE) * won
-        price = int(quantile(shapes, PRICE_SHAPE, level) * median)
+        level = unit(key, (step * 64 + order) * 32 + S_PRICE) * won
+        price = int(quantile(shapes[PRICE_SHAPE], level) * median)
         if price > control[BID, campaign]:
             price = control[BID, campaign]
         if price < 1:
@@ -311,7 +314,7 @@ def auction(
         if views < 1.0:
             views = 1.0
         moods[FATIGUE, campaign] += 1.0
-        if unit(key, step * 64 + order, S_CONVERT) < chance:
+        if unit(key, (step * 64 + order) * 32 + S_CONVERT) < chance:
             convert(people, wheel, counters, traits, shapes, campaign, key, step, order)
     shown = int(views)
     days[IMPRESSIONS, day, campaign] += shown
@@ -321,13 +324,15 @@ def auction(
 def drift(places: Floats, moods: Floats, keys: Ints, place_keys: Ints, step: int) -> None:
     """Move what changes slowly: price level and appetite of each platform, quality of each campaign."""
     for place in range(place_keys.shape[0]):
-        key = place_keys[place]
-        price = 0.7 * wave(key, step, SLOW, S_DRIFT) + 0.3 * wave(key, step, FAST, S_DRIFT + 1)
-        appetite = 0.7 * wave(key, step, SLOW, S_DRIFT + 2) + 0.3 * wave(key, step, FAST, S_DRIFT + 3)
-        places[COMPETITION, place] = 1.0 + places[SWING_PRICE, place] * price
-        places[APPETITE, place] = 1.0 + places[SWING_APPETITE, place] * appetite
+        for what in range(2):
+            level = 0.0
+            for number in range(2):
+                span = FAST if number == 1 else SLOW
+                share = 0.3 if number == 1 else 0.7
+                level += share * wave(place_keys[place], step, span, S_DRIFT + what * 2 + number)
+            places[COMPETITION + what, place] = 1.0 + places[SWING_PRICE + what, place] * level
     for campaign in range(keys.shape[0]):
-        moods[QUALITY, campaign] = 1.0 + 0.2 * wave(keys[campaign], step, SLOW, S_DRIFT)
+        moods[QUALITY, campaign] = 1.0 + QUALITY_SWING * wave(keys[campaign], step, SLOW, S_DRIFT)
 
 
 def publish(days: Ints, published: Ints, reports: Ints, place: int, step: int) -> None:

@@ -90,7 +90,7 @@ class Market:
     @property
     def size(self) -> int:
         """Number of campaigns."""
-        return self.control.shape[1]
+        return int(self.control.shape[1])
 
     def advance_to(self, now: Instant) -> None:
         """Run every step that is over at `now`; does nothing when there is none."""
@@ -122,7 +122,7 @@ class Market:
         return int(self.reports[at.FIRST, place]), int(self.reports[at.LAST, place])
 
     def set_level(self, row: int, campaign: int, value: int) -> int:
-        """Set a campaign's bid, daily budget or activity (rows of `layout`), from the next step on; returns the old one."""
+        """Set one cell of `control` (bid, daily budget or activity) from the next step on; returns what it was."""
         before = int(self.control[row, campaign])
         self.control[row, campaign] = value
         return before

@@ -7,6 +7,9 @@ functions", 2018; public domain). Its multipliers stay below 2**31, so products 
 
 from __future__ import annotations
 
+STREAMS = 32
+"""Independent draws an entity has at one tick."""
+
 
 def mix(value: int) -> int:
     """Scramble 32 bits into 32 bits, one to one."""
@@ -17,24 +20,23 @@ def mix(value: int) -> int:
     return value ^ (value >> 15)
 
 
-def draw(key: int, tick: int, stream: int) -> int:
-    """32 random bits for an entity's key, a tick (below 2**57) and one of 32 streams."""
-    place = tick * 32 + stream
+def draw(key: int, place: int) -> int:
+    """32 random bits for an entity's key and a place, which is `tick * STREAMS + stream` (below 2**62)."""
     low = mix((place & 0xFFFFFFFF) ^ key)
     return mix(low ^ (((place >> 32) * 0x1E3779B1) & 0xFFFFFFFF) ^ 0x5BD1E995)
 
 
-def unit(key: int, tick: int, stream: int) -> float:
-    """A number in [0, 1), the same for the same arguments for ever."""
-    return draw(key, tick, stream) * (1.0 / 4294967296.0)
+def unit(key: int, place: int) -> float:
+    """A number in [0, 1), the same for the same key and place for ever."""
+    return draw(key, place) * (1.0 / 4294967296.0)
 
 
 def wave(key: int, tick: int, span: int, stream: int) -> float:
     """Slow noise in [-1, 1]: random values at every `span` ticks, joined smoothly."""
     node = tick // span
     part = (tick - node * span) / span
-    left = unit(key, node, stream) * 2.0 - 1.0
-    right = unit(key, node + 1, stream) * 2.0 - 1.0
+    left = unit(key, node * 32 + stream) * 2.0 - 1.0
+    right = unit(key, (node + 1) * 32 + stream) * 2.0 - 1.0
     ease = part * part * (3.0 - 2.0 * part)
     return left + (right - left) * ease
 
