@@ -71,7 +71,7 @@ def _failure(error: Exception) -> Failure:
             {"place": finding.place, "key": finding.key, "message": finding.message} for finding in error.findings
         ]
         count = f"{len(findings)} finding" + ("s" if len(findings) != 1 else "")
-        return Failure("config", f"the configuration cannot be used ({count})", MISUSED, findings)
+        return Failure("config", f"what was configured or given cannot be used ({count})", MISUSED, findings)
     if isinstance(error, StoreError) and _is_already_running(error):
         return Failure("already_running", str(error), ALREADY_RUNNING)
     if isinstance(error, Fault):
