@@ -9,11 +9,15 @@ Label values must come from small closed sets (platforms, reasons, routes as reg
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from kiki_agent.model.time import SECOND
+from kiki_agent.runtime.supervisor import LoopHealth
 
 M = TypeVar("M", Counter, Gauge, Histogram)
 
@@ -40,6 +44,28 @@ class Labelled(Generic[M]):
         return child
 
 
+class _LoopCollector:
+    """Reads what the supervisor counts anyway, when somebody scrapes; a tick pays nothing for it."""
+
+    def __init__(self) -> None:
+        self.read: Callable[[], Iterable[LoopHealth]] = tuple
+
+    def collect(self) -> Iterator[Metric]:
+        late = CounterMetricFamily("syncflow_ticks_late", "Ticks that ended after their deadline.", labels=["loop"])
+        skipped = CounterMetricFamily("syncflow_ticks_skipped", "Due times that passed unticked.", labels=["loop"])
+        failed = CounterMetricFamily("kiki_loop_failures", "Ticks that failed.", labels=["loop"])
+        last = GaugeMetricFamily(
+            "kiki_loop_last_success_timestamp_seconds", "Due time of the last successful tick.", labels=["loop"]
+        )
+        for health in list(self.read()):
+            late.add_metric([health.name], health.late)
+            skipped.add_metric([health.name], health.skipped)
+            failed.add_metric([health.name], health.failures)
+            if health.last_success is not None:
+                last.add_metric([health.name], health.last_success / SECOND)
+        yield from (late, skipped, failed, last)
+
+
 class Metrics:
     """Everything the agent measures. One object per agent; tests make as many as they like."""
 
@@ -48,6 +74,8 @@ class Metrics:
         self.registry = CollectorRegistry()
         if process:
             ProcessCollector(registry=self.registry)
+        self._loops = _LoopCollector()
+        self.registry.register(self._loops)
         self._flow()
         self._services()
         self._agent()
@@ -72,10 +100,6 @@ class Metrics:
             "syncflow_platform_latency_seconds", "Duration of calls to a platform.", _CALLS, "platform"
         )
         self.tick_duration = self._histogram("syncflow_tick_duration_seconds", "Duration of a tick.", _TICKS, "loop")
-        self.ticks_late = self._counter("syncflow_ticks_late_total", "Ticks that ended after their deadline.", "loop")
-        self.ticks_skipped = self._counter(
-            "syncflow_ticks_skipped_total", "Due times that passed without a tick.", "loop"
-        )
         self.budget_spent = self._gauge(
             "syncflow_budget_spent", "Spend of the account's day in units of its currency.", "platform"
         )
@@ -126,6 +150,10 @@ class Metrics:
     def read_on_scrape(self, gauge: Gauge, read: Callable[[], float]) -> None:
         """Let a gauge read its value when it is scraped instead of being set on every change."""
         gauge.set_function(read)
+
+    def read_loops(self, read: Callable[[], Iterable[LoopHealth]]) -> None:
+        """Let the counts of late, skipped and failed ticks come from here, usually `supervisor.health.values`."""
+        self._loops.read = read
 
     def render(self) -> bytes:
         """The text of `/metrics`; its content type is `CONTENT_TYPE`."""

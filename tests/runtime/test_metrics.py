@@ -7,7 +7,11 @@ import subprocess
 
 import pytest
 
+from kiki_agent.runtime.clock import SimClock
 from kiki_agent.runtime.metrics import Labelled, Metrics
+from kiki_agent.runtime.supervisor import Supervisor
+
+from .scripts import START, Scripted
 
 AGREED = """
 syncflow_budget_shifts_total syncflow_platform_efficiency syncflow_platform_daily_budget syncflow_bid_executions_total
@@ -28,6 +32,10 @@ def fed() -> Metrics:
                 child.observe(0.01)
             else:
                 child.inc()
+    supervisor = Supervisor([Scripted("bidding", [])], SimClock(START))
+    supervisor.succeeded(supervisor.health["bidding"], START, None)
+    supervisor.health["bidding"].late = 3
+    metrics.read_loops(supervisor.health.values)
     return metrics
 
 
@@ -35,7 +43,16 @@ def test_every_agreed_metric_is_there():
     text = fed().render().decode()
     for name in AGREED.split():
         assert f"# HELP {name} " in text, name
-    assert 'kiki_build_info{mode="demo",version="0.1.0"} 2.0' in text or "kiki_build_info" in text
+    assert 'kiki_build_info{mode="demo",version="0.1.0"} 1.0' in text
+    assert 'syncflow_ticks_late_total{loop="bidding"} 3.0' in text
+    assert 'kiki_loop_last_success_timestamp_seconds{loop="bidding"} 1.75e+09' in text
+    assert "_created" not in text
+
+
+def test_the_names_stand_in_the_text_before_anything_was_counted():
+    text = Metrics(process=False).render().decode()
+    for name in AGREED.split():
+        assert f"# HELP {name} " in text, name
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
