@@ -79,8 +79,16 @@ def render(result: BacktestResult) -> str:
         chart(
             "Value per unit spent",
             [
-                ("with the agent", "with", [day.value_micros / day.spend_micros if day.spend_micros else None for day in days]),
-                ("left alone", "without", [day.value_micros / day.spend_micros if day.spend_micros else None for day in idle]),
+                (
+                    "with the agent",
+                    "with",
+                    [day.value_micros / day.spend_micros if day.spend_micros else None for day in days],
+                ),
+                (
+                    "left alone",
+                    "without",
+                    [day.value_micros / day.spend_micros if day.spend_micros else None for day in idle],
+                ),
             ],
         ),
         chart(

@@ -121,6 +121,10 @@ class Optimizer(Loop):
         """Due time of the next cycle; None before the first."""
         return None if self.last_run is None else Instant(self.last_run + self.period)
 
+    async def history(self) -> list[Shift]:
+        """All shifts on record, newest first."""
+        return await self._shifts.recent(limit=1_000_000)
+
     async def tick(self, now: Instant) -> str | None:
         """Run one cycle; returns why nothing was shifted, None when something was."""
         if not self._restored:

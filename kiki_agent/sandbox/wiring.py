@@ -6,7 +6,7 @@ from typing import Any
 
 from kiki_agent.config import InstanceSettings, Settings
 
-SANDBOX_CLASSES = frozenset({"sandbox", "sandbox_crm"})
+SANDBOX_CLASSES = frozenset({"sandbox"})
 """Names of the plugin classes that speak the sandbox's own API."""
 
 

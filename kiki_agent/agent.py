@@ -1,0 +1,315 @@
+"""The whole machine in one place: what an agent is made of, how it is put together, how it starts and ends.
+
+    store -> ledger -> shield -> accounts -> value -> flow | optimizer; a loop for each rhythm; one supervisor
+
+Only its world differs between the modes: the clock, the door to the platforms, the database (docs/architecture.md).
+`live.py` runs it as a process, `backtest/` under simulated time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kiki_agent.accounts import Account, Accounts, Poller
+from kiki_agent.config import ConnectorSettings, Mode, Settings
+from kiki_agent.errors import KikiError
+from kiki_agent.flow import Bidder, BidWriter, Flow
+from kiki_agent.hooks.context import ContextFactory
+from kiki_agent.hooks.http import HttpClient
+from kiki_agent.hooks.manager import Plugins
+from kiki_agent.ledger import DecisionBook, Ledger, Outbox, Records
+from kiki_agent.ledger.upkeep import HeadLoop, VerifyLoop
+from kiki_agent.model import SECOND, Instant, Intent, Outcome, Platform, Receipt, micros_from_text
+from kiki_agent.notify import Alerts, DeliveryLoop
+from kiki_agent.optimizer import Optimizer
+from kiki_agent.runtime.clock import Clock
+from kiki_agent.runtime.log import get_logger
+from kiki_agent.runtime.loop import Loop
+from kiki_agent.runtime.metrics import Metrics
+from kiki_agent.runtime.signals import Signals
+from kiki_agent.runtime.supervisor import LoopHealth, Supervisor
+from kiki_agent.shield import Caps, Shield
+from kiki_agent.store import Store
+from kiki_agent.store.store import Synchronous
+from kiki_agent.value import Value, ValueLoop
+from kiki_agent.web import Services
+
+KERNEL_MODULES = ("kiki_agent.kernels.bids", "kiki_agent.kernels.permits")
+"""What is compiled in the background of a live agent, and before the first tick of a backtest."""
+
+_log = get_logger("agent")
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What differs between the modes; nothing else does."""
+
+    clock: Clock
+    database: Path
+    make_http: Callable[[str], HttpClient]
+    """Instance id -> its door to the outside: sockets, or the sandbox in process."""
+    synchronous: Synchronous = "FULL"
+    simulated: bool = False
+    locate: Callable[[str], str] = lambda key: "configuration"
+    """Where a dotted key of the configuration stands, for findings about plugins."""
+
+
+class Agent:
+    """The parts of one running agent. Made by `build`; `start` it, let a driver tick `loops`, then `close` it."""
+
+    def __init__(self, settings: Settings, world: World, metrics: Metrics, signals: Signals) -> None:
+        self.settings = settings
+        self.world = world
+        self.metrics = metrics
+        self.signals = signals
+        self.connectors: dict[str, ConnectorSettings] = {
+            name: table for name, table in settings.connector.items() if table.enabled
+        }
+        self.platforms = {name: Platform.parse(table.platform) for name, table in self.connectors.items()}
+        self.calls = 0
+        """Writes and read-backs that went out through the outbox."""
+
+    store: Store
+    ledger: Ledger
+    decisions: DecisionBook
+    outbox: Outbox
+    plugins: Plugins
+    shield: Shield
+    accounts: Accounts
+    value: Value
+    alerts: Alerts
+    optimizer: Optimizer
+    flow: Flow
+    pollers: tuple[Poller, ...]
+    value_loop: ValueLoop
+    loops: tuple[Loop, ...]
+    supervisor: Supervisor
+
+    @classmethod
+    async def build(
+        cls, settings: Settings, world: World, *, metrics: Metrics, signals: Signals, services: Services | None = None
+    ) -> Agent:
+        """Open the database and put everything together; parts appear in `services` as they come up.
+
+        Raises ConfigError (plugins), AlreadyRunning, StoreError. Closes what it opened when it fails.
+        """
+        agent = cls(settings, world, metrics, signals)
+        try:
+            await agent._open_record(services)
+            await agent._open_plugins(services)
+            await agent._open_services(services)
+        except BaseException:
+            await agent.close()
+            raise
+        agent._tie_loops(services)
+        return agent
+
+    # -- putting together ---------------------------------------------------------------------------------------
+
+    async def _open_record(self, services: Services | None) -> None:
+        """Store, ledger, decisions: what was done before, and whether it can be trusted."""
+        settings, world = self.settings, self.world
+        now = world.clock.now()
+        self.store = await Store.open(
+            world.database, synchronous=world.synchronous, readers=settings.store.readers, now=now
+        )
+        head = world.database.with_suffix(".head")
+        self.ledger = await Ledger.open(self.store, head, client_id=settings.client_id, now=now)
+        self.decisions = DecisionBook(self.store, self.ledger, flush_every=round(settings.ledger.runs_flush_s * SECOND))
+        await self.decisions.load()
+        if services is not None:
+            services.store, services.ledger = self.store, self.ledger
+            services.decisions, services.records = self.decisions, Records(self.store)
+
+    async def _open_plugins(self, services: Services | None) -> None:
+        world = self.world
+        make = ContextFactory(world.clock, world.make_http, self._seed(), self.store)
+        self.plugins = await Plugins.load(
+            self.settings, make_context=make, simulated=world.simulated, observe=self._observe, locate=world.locate
+        )
+        self.outbox = Outbox(
+            self.store,
+            self.ledger,
+            self._dry_call if self.settings.mode is Mode.DRY_RUN else self._call,
+            settle=round(self.settings.ledger.settle_s * SECOND),
+        )
+        if services is not None:
+            services.plugins, services.outbox = self.plugins, self.outbox
+
+    async def _open_services(self, services: Services | None) -> None:
+        settings, clock = self.settings, self.world.clock
+        now = clock.now()
+        caps = {name: self._caps(table) for name, table in self.connectors.items()}
+        self.shield = await Shield.open(self.store, self.ledger, settings, caps, now, on_event=self.signals.publish)
+        accounts = [
+            Account(name, self.platforms[name].value, settings.timezone, settings.currency) for name in self.connectors
+        ]
+        self.accounts = await Accounts.open(
+            self.store, accounts, lookback_days=settings.optimizer.lookback_days, now=now
+        )
+        self.outbox.confirm_handlers.append(self.accounts.confirm)
+        platforms = sorted({platform.value for platform in self.platforms.values()})
+        self.value = await Value.open(
+            self.store,
+            settings.value,
+            client_id=settings.client_id,
+            platforms=platforms,
+            metrics=self.metrics,
+            now=now,
+        )
+        channels = [name for name, table in settings.notifier.items() if table.enabled]
+        self.alerts = Alerts(self.store, self.ledger, channels)
+        self.optimizer = Optimizer(
+            settings,
+            self.platforms,
+            store=self.store,
+            ledger=self.ledger,
+            outbox=self.outbox,
+            accounts=self.accounts,
+            value=self.value,
+            shield=self.shield,
+            alerts=self.alerts,
+            signals=self.signals,
+            metrics=self.metrics,
+        )
+        if services is not None:
+            services.shield, services.accounts, services.value = self.shield, self.accounts, self.value
+            services.alerts = self.alerts
+            services.optimizer = self.optimizer if settings.optimizer.enabled else None
+
+    def _tie_loops(self, services: Services | None) -> None:
+        """Make the loops; their order is the order in which they tick when due at one instant."""
+        settings = self.settings
+        bidding = settings.bidding
+        caller = self.plugins.caller
+        self.pollers = tuple(
+            Poller(
+                self.accounts,
+                name,
+                caller,
+                self.shield.book,
+                poll_interval=round(bidding.poll_interval_s * SECOND),
+                report_interval=round(bidding.report_interval_s * SECOND),
+                history_days=settings.optimizer.lookback_days,
+            )
+            for name in self.connectors
+        )
+        crm = [name for name, table in settings.crm.items() if table.enabled]
+        self.value_loop = ValueLoop(settings.value, self.value, caller, crm)
+        bidder = Bidder(
+            bidding,
+            self.accounts,
+            self.value,
+            self.shield,
+            self.decisions,
+            signals=self.signals,
+            metrics=self.metrics,
+            timezone=settings.timezone,
+        )
+        writers = [
+            BidWriter(bidding, name, bidder, self.shield, self.outbox, currency=settings.currency)
+            for name in self.connectors
+        ]
+        self.flow = Flow(bidder, writers)
+        loops: list[Loop] = [*self.pollers, self.value_loop, bidder, *writers]
+        if settings.optimizer.enabled:
+            loops.append(self.optimizer)
+        loops.append(HeadLoop(self.ledger, self.decisions, self.store, settings.ledger.head_interval_s))
+        loops.append(VerifyLoop(self.ledger, settings.ledger.verify_interval_s))
+        if self.alerts.channels:
+            loops.append(DeliveryLoop(self.alerts, caller))
+        self.loops = tuple(loops)
+        self.supervisor = Supervisor(
+            self.loops, self.world.clock, self.signals, on_fault=self._on_fault, on_freeze=self._on_freeze
+        )
+        self.supervisor.on_restart = lambda name: self.metrics.task_restarts(name).inc()
+        if services is not None:
+            services.supervisor = self.supervisor
+
+    # -- starting and ending ------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Settle what the last process left open, and read the platforms once, before any loop ticks.
+
+        A platform that does not answer delays nothing: its poller tries again when it is due.
+        """
+        now = self.world.clock.now()
+        await self.outbox.load(now)
+        await self.outbox.reconcile(now)
+        first_reads = [self._first_read(loop, now) for loop in (*self.pollers, self.value_loop)]
+        if self.world.simulated:
+            for read in first_reads:
+                await read
+        else:
+            await asyncio.gather(*first_reads)
+
+    async def _first_read(self, loop: Loop, now: Instant) -> None:
+        try:
+            await loop.tick(now)
+        except KikiError as error:
+            _log.warning("first_read_failed", f"{loop.name} could not read at the start: {error}", loop=loop.name)
+
+    async def close(self) -> list[str]:
+        """Let started calls finish, close plugins, make everything durable; names of what would not end."""
+        stragglers: list[str] = []
+        if hasattr(self, "outbox"):
+            await self.outbox.drain()
+        if hasattr(self, "plugins"):
+            stragglers = await self.plugins.close()
+        if hasattr(self, "store"):
+            try:
+                if hasattr(self, "decisions"):
+                    await self.decisions.flush(self.world.clock.now())
+                if hasattr(self, "shield"):
+                    await self.shield.close(self.world.clock.now())
+                await self.store.drain()
+                if hasattr(self, "ledger"):
+                    await self.ledger.write_head()
+            except KikiError as error:
+                _log.error("not_all_durable", f"The end of the run could not be written: {error}", error=error)
+            await self.store.close()
+        return stragglers
+
+    # -- what the parts ask of the whole --------------------------------------------------------------------------
+
+    async def _call(self, connector: str, verb: str, arguments: tuple[object, ...]) -> object:
+        self.calls += 1
+        return await self.plugins.caller.to(connector, verb, *arguments)
+
+    async def _dry_call(self, connector: str, verb: str, arguments: tuple[object, ...]) -> object:
+        """In a dry run nothing is sent: every change is on record as refused for that reason."""
+        intents = arguments[0]
+        assert isinstance(intents, Sequence)
+        return [Receipt(intent.key, Outcome.REJECTED, "DRY_RUN") for intent in intents if isinstance(intent, Intent)]
+
+    def _caps(self, table: ConnectorSettings) -> Caps:
+        return Caps(
+            daily_micros=None if table.daily_cap is None else micros_from_text(table.daily_cap),
+            window_micros=None if table.window_cap is None else micros_from_text(table.window_cap),
+            timezone=self.settings.timezone,
+            currency=self.settings.currency,
+        )
+
+    def _seed(self) -> int:
+        """Seed of the plugins' repeatable chance: the market's in simulations, else a number of the client's own."""
+        if self.settings.mode in (Mode.DEMO, Mode.BACKTEST):
+            return self.settings.demo.seed
+        return zlib.crc32(self.settings.client_id.encode())
+
+    def _observe(self, instance: str, verb: str, seconds: float, outcome: str) -> None:
+        platform = self.platforms.get(instance)
+        if platform is not None:
+            self.metrics.platform_latency(platform.value).observe(seconds)
+        if outcome != "ok":
+            self.metrics.plugin_failures(instance, outcome).inc()
+
+    def _on_fault(self, health: LoopHealth) -> None:
+        self.signals.publish("loop.faulted", {"loop": health.name, "essential": health.essential})
+
+    def _on_freeze(self, frozen: bool) -> None:
+        self.metrics.frozen.set(1 if frozen else 0)
+        self.shield.hold("a loop that must run does not; see /status" if frozen else None)

@@ -1,0 +1,51 @@
+"""The ledger's own rhythms: its head outside the database, and a walk along the whole chain once a day."""
+
+from __future__ import annotations
+
+from kiki_agent.errors import Fault
+from kiki_agent.ledger.decisions import DecisionBook
+from kiki_agent.ledger.ledger import Ledger
+from kiki_agent.model.time import SECOND, Instant
+from kiki_agent.runtime.loop import Loop
+from kiki_agent.store import Store
+
+
+class HeadLoop(Loop):
+    """Copies the chain's head outside the database, and notices when a sick database is well again."""
+
+    name = "head"
+
+    def __init__(self, ledger: Ledger, decisions: DecisionBook, store: Store, interval_s: float) -> None:
+        self.period = round(interval_s * SECOND)
+        self._ledger = ledger
+        self._decisions = decisions
+        self._store = store
+
+    async def tick(self, now: Instant) -> str | None:
+        """Write the head when it moved. Raises Fault when decisions were lost."""
+        if self._decisions.failure is not None:
+            raise Fault(self._decisions.failure)
+        if self._store.failure is not None and await self._store.probe() is not None:
+            return f"the database cannot be written: {self._store.failure}"
+        if self._ledger.hold_reason is not None:
+            return f"the chain is not trusted: {self._ledger.hold_reason}"
+        await self._ledger.write_head()
+        return None
+
+
+class VerifyLoop(Loop):
+    """Verifies the whole chain; a broken one holds all spending (M7)."""
+
+    name = "verify"
+    first_due_at_start = False
+
+    def __init__(self, ledger: Ledger, interval_s: float) -> None:
+        self.period = round(interval_s * SECOND)
+        self._ledger = ledger
+
+    async def tick(self, now: Instant) -> str | None:
+        """Walk the chain in a reader. Raises Fault when it is broken."""
+        found = await self._ledger.verify(whole=True)
+        if not found.ok:
+            raise Fault(f"the ledger does not verify: {found.problem}")
+        return None

@@ -1,0 +1,244 @@
+"""The agent as a process: demo, dry-run and live. Listens first, then builds, then ticks; ends in stages.
+
+`/health` answers from the first second; `/ready` once the record is open and the platforms were read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import NoReturn
+
+from aiohttp import web
+
+from kiki_agent.agent import KERNEL_MODULES, Agent, World
+from kiki_agent.config import Loaded, Mode, Settings
+from kiki_agent.errors import KikiError, StoreError
+from kiki_agent.hooks.http_aiohttp import AiohttpHttp
+from kiki_agent.model import Instant
+from kiki_agent.runtime import log, tasks
+from kiki_agent.runtime.clock import Clock, ScaledClock, Stopwatch, SystemClock
+from kiki_agent.runtime.driver import LiveDriver
+from kiki_agent.runtime.metrics import Metrics
+from kiki_agent.runtime.shutdown import Stage, StopRequest, leave_now, shut_down
+from kiki_agent.runtime.signals import Signals
+from kiki_agent.runtime.watchdog import Watchdog
+from kiki_agent.sandbox.adopt import SandboxHandle, start_or_adopt, stop
+from kiki_agent.sandbox.wiring import with_sandbox
+from kiki_agent.store import AlreadyRunning
+from kiki_agent.store.lock import LockFile
+from kiki_agent.store.schema import lock_path
+from kiki_agent.web import Services, create_app
+
+IDLE_EXIT_S = 600.0
+"""Wall seconds after which a demo's sandbox ends by itself when no agent asks it anything any more."""
+
+_log = log.get_logger("agent")
+
+
+def main(loaded: Loaded) -> NoReturn:
+    """Run until stopped, then end the process, so that no stubborn task or thread can hold it up.
+
+    Raises ConfigError, AlreadyRunning and other KikiErrors when the start fails.
+    """
+    loop = tasks.new_event_loop()
+    asyncio.set_event_loop(loop)
+    process = _Process(loaded, Stopwatch())
+    try:
+        code = loop.run_until_complete(process.run())
+    except BaseException:
+        loop.run_until_complete(process.abandon())
+        loop.close()
+        raise
+    leave_now(code)
+
+
+class _Process:
+    """One run of the agent as a process."""
+
+    def __init__(self, loaded: Loaded, watch: Stopwatch) -> None:
+        self.loaded = loaded
+        self.settings = loaded.settings
+        self.folder = Path(self.settings.store.folder)
+        self.clock: Clock = SystemClock()
+        self.metrics = Metrics()
+        self.signals = Signals()
+        self.stop = StopRequest()
+        self.driver = LiveDriver(lambda name, seconds: self.metrics.tick_duration(name).observe(seconds))
+        self.watchdog = Watchdog(
+            on_lag=self.metrics.loop_lag.set, on_block=lambda block: self.metrics.loop_blocks.inc(), blame=self._blame
+        )
+        self.watch = watch
+        self.agent: Agent | None = None
+        self.sandbox: SandboxHandle | None = None
+        self._runner: web.AppRunner | None = None
+        self._tasks = tasks.OwnedTasks("agent")
+
+    @property
+    def database(self) -> Path:
+        """Each mode has a database of its own."""
+        return self.folder / f"{self.settings.mode.value.replace('-', '')}.db"
+
+    async def run(self) -> int:
+        """Everything from the first listener to the last commit; the exit code."""
+        settings = self.settings
+        self._check_free()
+        log.configure(settings.log.level, settings.log.format, now=lambda: self.clock.now())
+        self.stop.install()
+        self.watchdog.start()
+        services = self._services()
+        await self._listen(services)
+        try:
+            await self._build(services)
+        except AlreadyRunning:
+            raise
+        except StoreError as error:
+            services.starting = f"safe hold: the database cannot be used: {error}"
+            _log.error("safe_hold", "The database cannot be used; nothing is spent until a person looks", error=error)
+        await self.stop.wait()
+        _log.info("stopping", f"Stopping: {self.stop.reason}", reason=self.stop.reason)
+        services.starting = "the agent is stopping"
+        return await self._end()
+
+    async def abandon(self) -> None:
+        """Let go of everything after a start that failed."""
+        self.watchdog.stop()
+        if self.agent is not None:
+            await self.agent.close()
+        if self._runner is not None:
+            await self._runner.cleanup()
+        if self.sandbox is not None and not self.sandbox.adopted:
+            await stop(self.sandbox)
+        await self._tasks.close()
+
+    # -- start --------------------------------------------------------------------------------------------------
+
+    def _check_free(self) -> None:
+        """Raise AlreadyRunning before anything of the other agent is touched."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"the folder {self.folder} (store.folder) cannot be made: {error.strerror}") from error
+        LockFile.take(lock_path(self.database)).release()
+
+    def _services(self) -> Services:
+        name = version("kiki-agent")
+        self.metrics.set_build(name, self.settings.mode.value)
+        return Services(
+            settings=self.settings,
+            clock=self.clock,
+            version=name,
+            started_at=self.clock.now(),
+            metrics=self.metrics,
+            signals=self.signals,
+            uptime=self.watch,
+        )
+
+    async def _listen(self, services: Services) -> None:
+        """Answer `/health` from now on."""
+        settings = self.settings.http
+        self._runner = web.AppRunner(create_app(services), access_log=None, shutdown_timeout=1.0)
+        await self._runner.setup()
+        for port in (settings.port, *settings.compat_ports):
+            try:
+                await web.TCPSite(self._runner, settings.host, port).start()
+            except OSError as error:
+                key = "http.port" if port == settings.port else "http.compat_ports"
+                raise KikiError(
+                    f"cannot listen on {settings.host}:{port}: {error.strerror or error}; set {key} to a free port"
+                ) from error
+        addresses = [f"http://{address[0]}:{address[1]}/" for address in self._runner.addresses]
+        _log.info("listening", f"Listening on {addresses[0]}", addresses=addresses, mode=self.settings.mode.value)
+        if sys.stdout.isatty():
+            sys.stdout.write(f"kiki-agent ({self.settings.mode.value}): open {addresses[0]} - Ctrl-C ends it\n")
+            sys.stdout.flush()
+
+    async def _build(self, services: Services) -> None:
+        settings = await self._sandboxed(services) if self.settings.mode is Mode.DEMO else self.settings
+        world = World(self.clock, self.database, lambda instance: AiohttpHttp(), locate=self.loaded.locate)
+        services.starting = "starting: the record is being opened"
+        agent = self.agent = await Agent.build(
+            settings, world, metrics=self.metrics, signals=self.signals, services=services
+        )
+        self._gauges(agent)
+        services.starting = "starting: the platforms are being read"
+        await agent.start()
+        services.starting = None
+        self._tasks.spawn(self.driver.run(agent.supervisor, self.clock), "driver")
+        self._tasks.spawn(self._load_kernels(), "kernels")
+        for component in ("syncvalue", "syncshield", "syncflow", "syncledger", "syncnotify"):
+            log.get_logger(component).info("online", f"{component} is online")
+        _log.info("ready", "Ready", wall_seconds=round(self.watch.seconds(), 3))
+
+    async def _sandboxed(self, services: Services) -> Settings:
+        """Start or adopt the simulated market, share its clock, and point the plugins at it."""
+        demo = self.settings.demo
+        services.starting = "starting: the simulated market is being started"
+        self.sandbox = await start_or_adopt(
+            self.folder / "sandbox",
+            seed=demo.seed,
+            speed=demo.speed,
+            campaigns=demo.campaigns,
+            history_days=demo.history_days,
+            fault_rate=demo.fault_rate,
+            idle_exit_s=IDLE_EXIT_S,
+            until_ready=True,
+        )
+        epoch = Instant(self.sandbox.epoch)
+        if demo.speed != 1.0:
+            self.clock = services.clock = ScaledClock(demo.speed, epoch, epoch)
+        if not self.sandbox.continued:
+            self._set_aside(epoch)
+        return with_sandbox(self.settings, self.sandbox.base_url, self.sandbox.client_id, self.sandbox.client_secret)
+
+    def _set_aside(self, epoch: int) -> None:
+        """A new market has no past in common with an older record: keep that under another name."""
+        if not self.database.exists():
+            return
+        for suffix in (".db", ".db-wal", ".db-shm", ".head"):
+            path = self.database.with_suffix(suffix)
+            if path.exists():
+                path.replace(path.with_name(f"{path.name}.before-{epoch}"))
+        _log.info("record_set_aside", "The record belongs to another market and was set aside", epoch=epoch)
+
+    def _gauges(self, agent: Agent) -> None:
+        metrics = self.metrics
+        metrics.read_on_scrape(metrics.db_queue_depth, lambda: agent.store.queue_depth)
+        metrics.read_on_scrape(metrics.ledger_entries, lambda: agent.ledger.head[0])
+        metrics.read_on_scrape(metrics.signals_dropped, lambda: self.signals.dropped)
+        metrics.read_on_scrape(metrics.db_bytes("db"), lambda: agent.store.sizes()["db"])
+        metrics.read_on_scrape(metrics.db_bytes("wal"), lambda: agent.store.sizes()["wal"])
+
+    async def _load_kernels(self) -> None:
+        """Compile in a child, load in a thread; the twins serve meanwhile, and for good when this fails."""
+        from kiki_agent.kernels import compile_in_child, load_compiled
+
+        await compile_in_child(KERNEL_MODULES)
+        failed = await asyncio.to_thread(load_compiled, KERNEL_MODULES)
+        if failed:
+            _log.warning("kernels_not_compiled", "The plain twins go on serving", failed=failed)
+        else:
+            _log.info("kernels_loaded", "Compiled kernels serve from now on")
+
+    def _blame(self) -> str | None:
+        return self.agent.plugins.blame() if self.agent is not None and hasattr(self.agent, "plugins") else None
+
+    # -- end ----------------------------------------------------------------------------------------------------
+
+    async def _end(self) -> int:
+        """Begin nothing new, finish what runs, make it durable, fall silent, end the market last."""
+        agent, runner, sandbox = self.agent, self._runner, self.sandbox
+        stages = [Stage("loops", 3.0, self.driver.stop)]
+        if agent is not None:
+            stages.append(Stage("record and plugins", 3.8, agent.close))
+        if runner is not None:
+            stages.append(Stage("http", 1.0, runner.cleanup))
+        if sandbox is not None:
+            stages.append(Stage("sandbox", 1.0, lambda: stop(sandbox)))
+        results = await shut_down(stages)
+        self.watchdog.stop()
+        unclean = [result.name for result in results if not result.clean]
+        _log.info("stopped", "Stopped" if not unclean else f"Stopped; not clean: {', '.join(unclean)}", unclean=unclean)
+        return 0
