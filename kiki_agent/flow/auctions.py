@@ -7,6 +7,7 @@ Prices are per thousand impressions. All thresholds are exact fractions, so no c
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
@@ -36,6 +37,7 @@ BUDGET_SHARE = Fraction(1, 16)
 """Default budget as a share of the log's total price; the benchmark's usual middle of 1/2 to 1/64."""
 PER_THOUSAND = 1_000
 _HIGHEST_BID = 2**62
+_NUMBER = re.compile(r"-?[0-9]{1,40}(\.[0-9]{1,40})?")
 
 
 class PolicyName(StrEnum):
@@ -75,10 +77,9 @@ class Policy:
             if tail:
                 raise _unusable("policy", f"{name} takes no parameter, was {tail[:40]!r}")
             return cls(name)
-        try:
-            parameter = Fraction(tail) if tail else default
-        except (ValueError, ZeroDivisionError):
-            raise _unusable("policy", f"expected a number after {name}:, was {tail[:40]!r}") from None
+        if tail and not _NUMBER.fullmatch(tail):
+            raise _unusable("policy", f"expected a number after {name}:, was {tail[:40]!r}")
+        parameter = Fraction(tail) if tail else default
         if parameter < 0:
             raise _unusable("policy", f"a bid cannot be negative, was {tail[:40]!r}")
         return cls(name, parameter)
@@ -142,11 +143,11 @@ class ReplayResult:
         return self.cost / PER_THOUSAND / self.clicks if self.clicks else None
 
     def as_dict(self) -> dict[str, object]:
-        """For reports and `--json`; profit rounded to two decimals, budget to one."""
+        """For reports and `--json`; profit rounded to two decimals."""
         return {
             "policy": str(self.policy),
             "auctions": self.auctions,
-            "budget": float(round(self.budget, 1)),
+            "budget": float(self.budget),
             "bids": self.bids,
             "impressions": self.impressions,
             "clicks": self.clicks,
