@@ -32,9 +32,9 @@ def sandbox(
     epoch: int | None,
     idle_exit: float,
 ) -> int:
-    """Serve the simulated market by itself, as the demo does with its own.
+    """Serve the simulated market by itself.
 
-    A market that was served from the same folder before goes on where it was.
+    The demo does the same with its own. A market that was served from the same folder before goes on where it was.
     """
     from kiki_agent.model import Instant
     from kiki_agent.sandbox.process import run_sandbox

@@ -35,7 +35,7 @@ def status(options: Options) -> int:
 @click.option("--reason", required=True, help="Why; it is written into the ledger.")
 @common
 def kill_switch(options: Options, position: Literal["on", "off"], reason: str) -> None:
-    """Stop all spending of the running agent (on), or allow it again (off)."""
+    """Stop all spending of the running agent, or allow it."""
     client = AgentClient(options.load().settings)
     answer = client.post("/admin/kill-switch", {"on": position == "on", "reason": reason})
     if options.json:
