@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 from kiki_agent.ledger import IntentRow
@@ -18,7 +18,13 @@ _STATES: dict[str, Outcome] = {"pending": "waiting", "accepted": "done", "reject
 _SHIFTS: dict[str, Outcome] = {"done": "done", "returned": "refused", "failed": "refused"}
 
 
-def actions_of(shifts: Sequence[Shift], intents: Sequence[IntentRow], *, since: Instant) -> list[ActionItem]:
+Namer = Callable[[str, str], str]
+"""Connector and campaign id -> the name people know the campaign by."""
+
+
+def actions_of(
+    shifts: Sequence[Shift], intents: Sequence[IntentRow], name: Namer, *, since: Instant
+) -> list[ActionItem]:
     """Everything done since an instant, newest first; the intents of a shift are told by the shift."""
     by_cause: defaultdict[str, list[IntentRow]] = defaultdict(list)
     for row in intents:
@@ -26,7 +32,7 @@ def actions_of(shifts: Sequence[Shift], intents: Sequence[IntentRow], *, since: 
     today = [shift for shift in shifts if shift.at >= since]
     told = {shift.shift_id for shift in today}
     found = [(shift.at, _of_shift(shift, by_cause.get(shift.shift_id, []))) for shift in today]
-    found += [(row.intent.at, _of_intent(row)) for row in intents if row.intent.cause not in told]
+    found += [(row.intent.at, _of_intent(row, name)) for row in intents if row.intent.cause not in told]
     found.sort(key=lambda pair: (-pair[0], pair[1].kind != "shift", pair[1].id))
     return [item for _, item in found]
 
@@ -74,9 +80,9 @@ def _of_shift(shift: Shift, rows: Sequence[IntentRow]) -> ActionItem:
     )
 
 
-def _of_intent(row: IntentRow) -> ActionItem:
+def _of_intent(row: IntentRow, name: Namer) -> ActionItem:
     intent = row.intent
-    campaign = f"{intent.campaign_id} at {intent.connector}"
+    campaign = name(intent.connector, intent.campaign_id)
     before, after = decimal_text(intent.before, intent.currency), decimal_text(intent.after, intent.currency)
     unit: Literal["per day", "per click", ""] = ""
     kind: Literal["bid", "budget", "status", "placed"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 from kiki_agent.ledger import IntentRow
@@ -106,9 +107,11 @@ class Overview:
         date = local_day(now, zone)
         start, end = day_bounds(date, zone)
         intents: list[IntentRow] = []
+        counts: Mapping[IntentKind, int] = {}
         if services.records is not None:
             intents = list(await services.records.intents(since=start, kinds=_RARE, limit=ACTIONS * 8))
             intents += await services.records.intents(since=start, kinds=_FREQUENT, limit=ACTIONS)
+            counts = await services.records.counts(since=start)
         alerts: list[StoredAlert] = []
         if services.alerts is not None:
             alerts = list(await services.alerts.latest(limit=50))
@@ -116,7 +119,8 @@ class Overview:
         facts = self._facts(now, platforms, alerts, intents)
         waiting = needs(facts)
         shifts = [] if services.optimizer is None else list(services.optimizer.recent_shifts)
-        done = actions_of(shifts, intents, since=start)
+        done = actions_of(shifts, intents, self._name, since=start)
+        bids = sum(1 for each in done if each.kind == "bid")
         shield = services.shield
         return OverviewAnswer(
             at=iso(now),
@@ -127,6 +131,7 @@ class Overview:
             mode_label=words.MODES[services.settings.mode],
             speed=services.clock.speed,
             version=services.version,
+            signed_in=services.settings.http.token is not None,
             status=status_line(facts, waiting),
             needs=waiting,
             stop=StopState(
@@ -139,15 +144,23 @@ class Overview:
             totals=_totals(services, platforms),
             platforms=platforms,
             optimizer=self._optimizer(sum(1 for each in done if each.kind == "shift")),
-            bidding=_bidding(services, sum(1 for each in done if each.kind == "bid")),
+            bidding=_bidding(services, counts.get(IntentKind.ADJUST_BID, 0)),
             actions=done[:ACTIONS],
-            actions_today=len(done),
+            actions_today=len(done) + max(0, counts.get(IntentKind.ADJUST_BID, 0) - bids),
             ledger=None
             if services.ledger is None
             else LedgerState(
                 entries=services.ledger.head[0], head=services.ledger.head[1], hold=services.ledger.hold_reason
             ),
         )
+
+    def _name(self, connector: str, campaign_id: str) -> str:
+        settings = self._services.settings.connector.get(connector)
+        label = connector if settings is None else Platform.parse(settings.platform).label
+        table = None if self._services.accounts is None else self._services.accounts.table
+        row = None if table is None else table.index.get((connector, campaign_id))
+        name = campaign_id if table is None or row is None else table.rows[row].name or campaign_id
+        return f"“{name}” at {label}"
 
     # -- parts ---------------------------------------------------------------------------------------------------
 
@@ -240,6 +253,7 @@ class Overview:
             last_run=iso(optimizer.last_run) if optimizer is not None and optimizer.last_run is not None else None,
             last_result=optimizer.last_result or None if optimizer is not None else None,
             next_run=None if due is None else iso(due),
+            last_words=_last_words(services),
             average_efficiency=None if snapshot is None else _ratio(snapshot.average_efficiency),
             best_platform=_label(snapshot.best_platform) if snapshot is not None else None,
             shifts_today=shifts_today,
@@ -329,6 +343,16 @@ def _cannot_say(services: Services, detail: EfficiencyDetail | None) -> str:
     return (
         "the optimizer is off" if not services.settings.optimizer.enabled else "the first comparison is still to come"
     )
+
+
+def _last_words(services: Services) -> str:
+    optimizer = services.optimizer
+    if optimizer is None or optimizer.snapshot is None:
+        return "no cycle yet"
+    snapshot = optimizer.snapshot
+    moved = any(shift.at == optimizer.last_run for shift in optimizer.recent_shifts)
+    held = [(_label(each.platform) or each.connector, each.note) for each in snapshot.details]
+    return words.last_cycle(moved, snapshot.average_efficiency is not None, held)
 
 
 def _state(text: str) -> Literal["ok", "quarantined", "off"]:

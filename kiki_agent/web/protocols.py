@@ -74,6 +74,8 @@ class Records(Protocol):
         self, *, since: Instant, kinds: Sequence[IntentKind] = (), limit: int = 50
     ) -> Sequence[IntentRow]: ...
 
+    async def counts(self, *, since: Instant) -> Mapping[IntentKind, int]: ...
+
 
 class Shield(Protocol):
     """May this money move?"""
@@ -116,6 +118,12 @@ class Shield(Protocol):
 
 class CampaignTable(Protocol):
     """Columns of all campaigns."""
+
+    @property
+    def rows(self) -> Sequence[Campaign]: ...
+
+    @property
+    def index(self) -> Mapping[tuple[str, str], int]: ...
 
     @property
     def bounds(self) -> Mapping[str, tuple[int, int]]: ...

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from kiki_agent.config import Mode
 
 MODES = {
@@ -30,6 +32,15 @@ HELD_BY = {
 }
 """Why a platform below the threshold keeps its budget."""
 
+RESTS = {
+    "COOLDOWN": "rests after giving",
+    "EVIDENCE": "waits for newer data",
+    "FLOOR": "is at its floor",
+    "NO_TARGET": "has nobody to give to",
+    "IN_FLIGHT": "has a move on its way",
+}
+"""The same in two or three words."""
+
 WHY = {
     "ON_PLAN": "value of its customers and pace of the day",
     "AHEAD_OF_PLAN": "spending faster than the day's plan",
@@ -53,6 +64,16 @@ WHY = {
 def cannot_say(code: str) -> str:
     """Words for why an efficiency cannot be said."""
     return CANNOT_SAY.get(code, code or "there is no data yet")
+
+
+def last_cycle(moved: bool, comparable: bool, held: Sequence[tuple[str, str]]) -> str:
+    """What the last cycle of the optimizer came to; `held` names platforms below the threshold and their guard."""
+    if moved:
+        return "budget was moved"
+    if not comparable:
+        return "no platform could be compared"
+    known = [f"{label} {RESTS[code]}" for label, code in held if code in RESTS]
+    return f"nothing moved; {', '.join(known)}" if known else "nothing moved; no platform is far below the average"
 
 
 def why(code: str) -> str:

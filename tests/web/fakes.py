@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -163,6 +164,9 @@ class FakeRecords:
         rows = [row for row in self.rows if row.sent_at >= since and (not kinds or row.intent.kind in kinds)]
         return rows[:limit]
 
+    async def counts(self, *, since: Instant) -> Mapping[IntentKind, int]:
+        return Counter(row.intent.kind for row in self.rows if row.sent_at >= since)
+
 
 def _intents(now: Instant) -> list[IntentRow]:
     def row(
@@ -307,6 +311,8 @@ class FakeTable:
             active += [1] * (count - 1) + [0]
             whole = int(budget * share * UNIT)
             spend += [whole // count] * (count - 1) + [whole - whole // count * (count - 1)]
+        self.rows: list[Campaign] = []
+        self.index: dict[tuple[str, str], int] = {}
         self.active = np.array(active, dtype=np.uint8)
         self.spend_today_micros = np.array(spend, dtype=np.int64)
 
@@ -391,7 +397,7 @@ def snapshot(at: Instant, wobble: float = 0.0) -> FakeSnapshot:
             platform=Platform(name).rpc_name,
             ltv_micros=ltv * UNIT,
             cac_micros=cac * UNIT,
-            efficiency=ltv / cac + wobble * (index - 2.5),
+            efficiency=ltv / cac + wobble * (index - 1.5),
             daily_budget_micros=budget * UNIT,
             as_of=Instant(at - 22 * MINUTE),
             note="COOLDOWN" if name == "linkedin" else "",

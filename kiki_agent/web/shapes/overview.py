@@ -101,6 +101,7 @@ class OptimizerState(Answer):
     step_share: float
     last_run: str | None
     last_result: str | None
+    last_words: str = Field(description="The last result as people read it.")
     next_run: str | None
     average_efficiency: float | None
     best_platform: str | None
@@ -159,6 +160,7 @@ class OverviewAnswer(Answer):
     mode_label: str
     speed: float
     version: str
+    signed_in: bool = Field(description="Whether a token is needed here, so that signing out makes sense.")
     status: StatusLine
     needs: list[NeedItem]
     stop: StopState
