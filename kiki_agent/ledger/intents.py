@@ -113,6 +113,12 @@ def recent_rows(
     return _rows(connection, wanted, (since, *(kind.value for kind in kinds), limit))
 
 
+def count_by_kind(connection: sqlite3.Connection, since: Instant) -> dict[IntentKind, int]:
+    """How many intents of each kind were sent since an instant."""
+    rows = connection.execute("SELECT kind, count(*) FROM intents WHERE sent_at >= ? GROUP BY kind", (since,))
+    return {IntentKind(kind): count for kind, count in rows}
+
+
 def _rows(connection: sqlite3.Connection, condition: str, arguments: tuple[str | int, ...]) -> list[IntentRow]:
     rows = connection.execute(
         f"SELECT {COLUMNS}, sent_at, state, outcome_reason, vendor_ref, settled_at FROM intents WHERE {condition}",

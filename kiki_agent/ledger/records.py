@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kiki_agent.ledger.intents import IntentRow, recent_rows
+from kiki_agent.ledger.intents import IntentRow, count_by_kind, recent_rows
 from kiki_agent.ledger.reallocations import ReallocationRow, list_reallocations
 from kiki_agent.model.intent import IntentKind
 from kiki_agent.model.time import Instant
@@ -28,3 +28,7 @@ class Records:
     async def intents(self, *, since: Instant, kinds: Sequence[IntentKind] = (), limit: int = 50) -> list[IntentRow]:
         """Changes sent to platforms since an instant, newest first; all kinds when none is named."""
         return await self._store.read(lambda connection: recent_rows(connection, since, kinds, limit))
+
+    async def counts(self, *, since: Instant) -> dict[IntentKind, int]:
+        """How many changes of each kind were sent to platforms since an instant."""
+        return await self._store.read(lambda connection: count_by_kind(connection, since))
