@@ -115,12 +115,13 @@ def grant(
         reason[i] = DAILY_CAP if by_day <= by_window else WINDOW_CAP
         steps = min(by_day, by_window)
         lowered = wanted * steps >> STEP_BITS
-        if lowered <= 0 or lowered < min_bid[i]:
+        shrunk = int(exposure[i]) * steps >> STEP_BITS
+        if lowered <= 0 or lowered < min_bid[i] or shrunk <= 0:
             exposure[i] = 0
             window_exposure[i] = 0
             continue
         bid[i] = lowered
-        exposure[i] = int(exposure[i]) * steps >> STEP_BITS
+        exposure[i] = shrunk
         window_exposure[i] = int(window_exposure[i]) * steps >> STEP_BITS
         standing += 1
     for k in range(len(room)):

@@ -24,13 +24,16 @@ and the lease covers the time between."""
 
 
 class Pen:
-    """Collects what reports change, and hands every write to the store in the order of the decisions."""
+    """Collects what reports change, and hands every write to the store in the order of the decisions.
+
+    Trouble of disk and database is the store's to tell (`Store.failure`), and over when a commit succeeds.
+    """
 
     def __init__(self, store: Store, ledger: Ledger) -> None:
         self.store = store
         self.ledger = ledger
         self.failure: str | None = None
-        """Why the last write of the shield failed; None once one has succeeded."""
+        """Why the last write of the shield failed though the store works; None once one has succeeded."""
         self._news: dict[str, Unwritten] = {}
         self._written_at: dict[str, int] = {}
         self._retry: asyncio.Future[None] | None = None
@@ -89,14 +92,13 @@ class Pen:
         error = future.exception()
         if error is None:
             self.failure = None
-        elif not isinstance(error, sqlite3.IntegrityError):
-            self.failure = str(error)
+        elif not isinstance(error, sqlite3.IntegrityError) and self.store.failure is None:
+            self.failure = f"{type(error).__name__}: {error}"
 
     def _take_back(self, connector: str, news: Unwritten, future: asyncio.Future[None]) -> None:
         """What could not be written is owed again, before what came later."""
         if future.cancelled() or future.exception() is None:
             return
-        self.failure = str(future.exception())
         later = self._news.setdefault(connector, Unwritten({}, []))
         later.rows = news.rows | later.rows
         later.records = news.records + later.records

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from kiki_agent.config import Settings
+from kiki_agent.errors import Denied
 from kiki_agent.ledger import Ledger
 from kiki_agent.model import Instant, parse_iso
 from kiki_agent.shield import Caps, Shield
@@ -77,3 +78,10 @@ def opens(tmp_path: Path) -> Opens:
             await store.close()
 
     return house
+
+
+async def refused(wish: Awaitable[object]) -> str:
+    """The reason code with which a wish was refused."""
+    with pytest.raises(Denied) as denied:
+        await wish
+    return str(denied.value.reason)
