@@ -5,7 +5,7 @@ verification and export. Nothing here decides whether money may move, knows a ve
 """
 
 from kiki_agent.ledger.decisions import DecisionBook, DecisionRun
-from kiki_agent.ledger.export import export, export_file
+from kiki_agent.ledger.exports import export, export_file
 from kiki_agent.ledger.intents import IntentRow
 from kiki_agent.ledger.ledger import Ledger
 from kiki_agent.ledger.outbox import Outbox

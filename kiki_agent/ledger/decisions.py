@@ -63,7 +63,7 @@ class DecisionBook:
         self._flush_every = flush_every
         self._runs: dict[tuple[str, str], _Run] = {}
         self._ticks = 0
-        self._last_at = Instant(0)
+        self._last_at = Instant(-1)
         self._flushed_at = Instant(0)
         self._rows: list[_Row] = []
         self._future: asyncio.Future[None] | None = None

@@ -15,7 +15,7 @@ from kiki_agent.ledger.head import KnownHead, UnreadableHead, read_head, write_h
 from kiki_agent.ledger.reallocations import ReallocationWalk
 from kiki_agent.ledger.verify import Verification, Walk
 from kiki_agent.model.time import Instant
-from kiki_agent.store import Store, get_meta, set_meta
+from kiki_agent.store import Damaged, Store, get_meta, set_meta
 
 _INSERT = "INSERT INTO ledger_entries (seq, at, kind, body, hash) VALUES (?, ?, ?, ?, ?)"
 _CHECKPOINT = "ledger_verified"
@@ -34,7 +34,8 @@ class Ledger:
         self._client_id = client_id
         self._tail: tuple[int, bytes] | None = None  # database thread only
         self._head: tuple[int, str] = (0, GENESIS.hex())
-        self._written: KnownHead | None = None
+        self._known: KnownHead | None = None
+        self._written = -1
         self._writing = asyncio.Lock()
         self.hold_reason: str | None = None
         """Why spending must not start: the chain is not the one that was known. A person decides; None when sound."""
@@ -47,14 +48,14 @@ class Ledger:
         """Find the known head in the chain, verify from the last checkpoint, note the new epoch.
 
         Never raises for what it finds in the ledger: `hold_reason` tells it, and the head outside is then left alone,
-        so that the next start finds the same.
+        so that the next start finds the same. Raises StoreError when the database cannot be read or written now.
         """
         ledger = cls(store, head_path, client_id)
         try:
             ledger.hold_reason = await ledger._examine()
             await store.write(lambda connection: ledger._begin(connection, now))
-        except StoreError as error:
-            ledger.hold_reason = ledger.hold_reason or f"the ledger cannot be read or written: {error}"
+        except Damaged as error:
+            ledger.hold_reason = ledger.hold_reason or str(error)
         await ledger.write_head()
         return ledger
 
@@ -113,7 +114,7 @@ class Ledger:
 
     async def _examine(self) -> str | None:
         try:
-            known = read_head(self._head_path)
+            known = self._known = read_head(self._head_path)
         except UnreadableHead as error:
             return f"the known head is unreadable: {error}"
         last, digest = await self._store.read(_read_tail)
@@ -160,7 +161,7 @@ class Ledger:
         Does nothing while there is a reason to hold: the file is then the evidence. Raises StoreError.
         """
         async with self._writing:
-            if self.hold_reason is not None or (self._written is not None and self._written.seq == self._head[0]):
+            if self.hold_reason is not None or self._written == self._head[0]:
                 return
             seq, digest = self._head
             number, log_hash = await self._store.read(_last_reallocation)
@@ -173,17 +174,22 @@ class Ledger:
                     write_head(self._head_path, head, sync=False)
             except OSError as error:
                 raise StoreError(f"the head of the ledger cannot be written: {error}") from error
-            self._written = head
+            self._written, self._known = seq, head
 
     async def verify(self, *, whole: bool = True) -> Verification:
         """Walk the chain up to its end, from the beginning or from the last checkpoint, in a reader.
 
+        It must hold the last committed entry and the one known outside.
+
         A sound walk becomes the new checkpoint. A broken one sets `hold_reason`. Raises StoreError when the database
         cannot be read.
         """
-        anchor = self._head
+        known = self._known
+        anchors = {self._head[0]: self._head[1]}
+        if known is not None:
+            anchors[known.seq] = known.hash
         start = (0, GENESIS) if whole else await self._store.read(_checkpoint)
-        walk = Walk(*start, anchor=anchor if anchor[0] else None)
+        walk = Walk(*start, anchors=anchors)
         log: ReallocationWalk | None = None
         try:
             if whole or walk.seq == 0 or await self._store.read(lambda connection: _stands(connection, walk)):
@@ -191,10 +197,10 @@ class Ledger:
                     pass
                 walk.finish()
             if whole:
-                log = ReallocationWalk()
+                log = ReallocationWalk(None if known is None else (known.reallocation_id, known.reallocation_hash))
                 await self._store.read(log.walk)
-        except StoreError as error:
-            self.hold_reason = self.hold_reason or f"the ledger cannot be read: {error}"
+        except Damaged as error:
+            self.hold_reason = self.hold_reason or str(error)
             raise
         found = walk.result(log)
         if not found.ok:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -36,15 +37,15 @@ class Verification:
 class Walk:
     """A walk along the entries, chunk by chunk; it stops at the first that is wrong.
 
-    `anchor` is a (number, hash) that the chain must contain.
+    `anchors` are numbers of entries, each with the hash (hexadecimal) the chain must have there.
     """
 
-    def __init__(self, seq: int = 0, digest: bytes = GENESIS, anchor: tuple[int, str] | None = None) -> None:
+    def __init__(self, seq: int = 0, digest: bytes = GENESIS, anchors: Mapping[int, str] | None = None) -> None:
         self.seq = seq
         self.digest = digest
         self.first_bad: int | None = None
         self.problem = ""
-        self._anchor = anchor
+        self._anchors = {number: known for number, known in (anchors or {}).items() if number > seq}
 
     def chunk(self, connection: sqlite3.Connection) -> bool:
         """Walk up to `CHUNK` rows; True while there may be more. Raises sqlite3.DatabaseError."""
@@ -58,7 +59,7 @@ class Walk:
         finally:
             connection.text_factory = before
         seq, digest = self.seq, self.digest
-        anchor = self._anchor[0] if self._anchor is not None else 0
+        anchors = self._anchors
         for found, at, kind, body, stored in rows:
             seq += 1
             try:
@@ -69,17 +70,17 @@ class Walk:
                 return self._stop(seq, f"entry {seq} is missing: {found} follows {seq - 1}")
             if digest != stored:
                 return self._stop(seq, f"entry {seq} was changed: its hash does not fit its text and what went before")
-            if seq == anchor and self._anchor is not None and digest.hex() != self._anchor[1]:
+            if seq in anchors and digest.hex() != anchors[seq]:
                 return self._stop(seq, f"entry {seq} is not the one known outside the ledger: the chain was rewritten")
             self.seq, self.digest = seq, digest
         return len(rows) == CHUNK
 
     def finish(self) -> None:
-        """After the last chunk: the anchor must have been passed."""
-        if not self.problem and self._anchor is not None and self.seq < self._anchor[0]:
+        """After the last chunk: every anchor must have been passed."""
+        last = max(self._anchors, default=0)
+        if not self.problem and self.seq < last:
             self._stop(
-                self.seq + 1,
-                f"the ledger ends at entry {self.seq}, but entry {self._anchor[0]} is known to have been written",
+                self.seq + 1, f"the ledger ends at entry {self.seq}, but entry {last} is known to have been written"
             )
 
     def _stop(self, seq: int, problem: str) -> bool:
@@ -112,7 +113,7 @@ def verify_file(path: Path, head_path: Path | None = None) -> Verification:
             return _bad(str(error))
     if not path.exists():
         return _bad(f"there is no database at {path}")
-    walk = Walk(anchor=None if known is None else (known.seq, known.hash))
+    walk = Walk(anchors=None if known is None else {known.seq: known.hash})
     log = ReallocationWalk(anchor=None if known is None else (known.reallocation_id, known.reallocation_hash))
     try:
         connection = sqlite3.connect(uri(path, read_only=True), uri=True, isolation_level=None, timeout=5.0)

@@ -49,7 +49,7 @@ CREATE TABLE decision_ticks (
     ticks INTEGER NOT NULL CHECK (ticks >= 0),
     last_at INTEGER NOT NULL
 ) STRICT;
-INSERT INTO decision_ticks (id, ticks, last_at) VALUES (1, 0, 0);
+INSERT INTO decision_ticks (id, ticks, last_at) VALUES (1, 0, -1);
 
 -- Changes meant for platforms, and how each one ended.
 CREATE TABLE intents (
