@@ -26,7 +26,7 @@ class Pace:
 
     horizon: int = 60 * MINUTE
     """The time within which a deviation from the plan is made good."""
-    hold: int = 150 * SECOND
+    hold: int = 120 * SECOND
     """A decision stands at least this long, unless a limit falls below it."""
     target_share: float = 0.995
     """Part of the daily budget that is planned; the rest is for clicks under way at midnight."""

@@ -15,6 +15,8 @@ from kiki_agent.model import IntentKind
 Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.uint8]
 
+STEEP = 0.75
+"""A bid that is to fall below this part of the one in force waits a third of the usual time only."""
 RETRY_CUT = 60_000_000
 """A cut the platform refused is tried again after this many microseconds."""
 
@@ -134,7 +136,8 @@ def due_writes(
                 writes.append(Write(row, IntentKind.SET_STATUS, 1, 0, code, cut=True))
             continue
         cut = code >= SHIELD and target < bid
-        waited = now - tried >= (RETRY_CUT if cut else gap) and (cut or now - int(table.bid_set_at[row]) >= gap)
+        pause = gap // 3 if target < STEEP * bid else gap
+        waited = now - tried >= (RETRY_CUT if cut else pause) and (cut or now - int(table.bid_set_at[row]) >= pause)
         if target != bid and waited and (cut or abs(target - bid) >= least_change * bid):
             writes.append(Write(row, IntentKind.ADJUST_BID, bid, target, code, cut))
         if not runs and now - tried >= RETRY_CUT:

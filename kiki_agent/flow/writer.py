@@ -7,12 +7,18 @@ from typing import Protocol
 from kiki_agent.config import BiddingSettings
 from kiki_agent.errors import Denied
 from kiki_agent.flow.bidder import Bidder
+from kiki_agent.flow.patience import Patience
 from kiki_agent.flow.reasons import reason_name
 from kiki_agent.flow.rule import Write, due_writes, in_order
 from kiki_agent.ledger import Outbox
 from kiki_agent.model import SECOND, Instant, Intent, Outcome, Receipt, intent_key
 from kiki_agent.runtime.log import get_logger
 from kiki_agent.runtime.loop import Loop
+
+RATE_LIMITED = "RATE_LIMITED"
+"""Reason of a receipt when the platform asked for patience."""
+LEAST_PATIENCE = 60 * SECOND
+"""Given when it is not known how much was asked for."""
 
 _log = get_logger("syncflow")
 
@@ -42,6 +48,7 @@ class BidWriter(Loop):
         *,
         currency: str = "USD",
         batch_size: int = 100,
+        patience: Patience | None = None,
     ) -> None:
         self.name = f"write:{connector}"
         self.connector = connector
@@ -55,7 +62,8 @@ class BidWriter(Loop):
         self._currency = currency
         self._batch_size = batch_size
         self._tried: dict[str, Instant] = {}
-        self._retry_at = 0
+        self._patience = patience
+        self._retry_at: Instant | None = None
         self._reconcile = True
         self.sent = 0
         self.accepted = 0
@@ -72,8 +80,8 @@ class BidWriter(Loop):
         table = self._accounts.table
         if self._bidder.version != table.version:
             return "no decisions about these campaigns yet"
-        if now < self._retry_at:
-            return f"{self.connector} asked for patience for another {(self._retry_at - now) / SECOND:.0f} s"
+        if (wait := self._asked_to_wait(now)) > 0:
+            return f"{self.connector} asked for patience for another {wait / SECOND:.0f} s"
         low, high = table.bounds[self.connector]
         writes = due_writes(
             now,
@@ -97,6 +105,10 @@ class BidWriter(Loop):
                 self._note(now, part, await self._outbox.send(now, self.connector, kind, part))
                 sent += len(part)
         return None if sent else f"every due change waits: {self.last_denial or 'an outcome is still unknown'}"
+
+    def _asked_to_wait(self, now: Instant) -> int:
+        asked = self._patience.retry_at.get(self.connector, 0) if self._patience is not None else 0
+        return max(asked, self._retry_at or 0) - now
 
     def _tried_at(self, row: int) -> int:
         return self._tried.get(self._accounts.table.rows[row].campaign_id, 0)
@@ -146,6 +158,8 @@ class BidWriter(Loop):
                 case Outcome.REJECTED:
                     self.rejected += 1
                     self._tried[intent.campaign_id] = now
+                    if receipt.reason == RATE_LIMITED:
+                        self._retry_at = Instant(now + LEAST_PATIENCE)
                     text = f"{self.connector} refused a change of {intent.campaign_id}: {receipt.reason}"
                     _log.warning("change_refused", text, connector=self.connector, reason=receipt.reason)
                 case Outcome.UNKNOWN:

@@ -49,6 +49,9 @@ HOURS = 24
 """Equal parts of an account day a plan is drawn over."""
 LEAST_HORIZON = 900_000_000
 """Near midnight the plan is still met over a quarter of an hour, not within the last second."""
+LEAST_SPEED = 0.25
+"""However far ahead of its plan, a campaign keeps this part of the even speed: a bid at nothing has nothing to learn
+from, and finding back from there takes hours."""
 LOWEST_RATIO = 0.25
 HIGHEST_RATIO = 1.5625
 """One wish moves at most from half the bid in force to a quarter above it."""
@@ -79,6 +82,7 @@ def planned(budget: int, elapsed: int, length: int, curve: Column) -> float:
 
 def correction(needed: float, even: float, rate: float, bid: int, weight_s: int) -> float:
     """Factor on the bid in force; speeds in micros a second. One click at the even speed is prior evidence."""
+    needed = max(needed, LEAST_SPEED * even)
     if needed <= 0.0:
         return sqrt(LOWEST_RATIO)
     observed = (rate * weight_s + bid) / (weight_s + bid / even) if even > 0.0 else rate
@@ -92,8 +96,11 @@ def correction(needed: float, even: float, rate: float, bid: int, weight_s: int)
     return sqrt(ratio)
 
 
-def on_grid(wish: float, grid: Column, step: int, least: int, most: int) -> int:
-    """The nearest point of the grid, as a multiple of the platform's step, from `least` to `most`."""
+def on_grid(wish: float, base: int, grid: Column, step: int, least: int, most: int) -> int:
+    """The nearest point of the grid, as a multiple of the platform's step, from `least` to `most`.
+
+    Where the platform's step is so coarse that a wish above the bid in force would be rounded back to it, one step up.
+    """
     low = 0
     high = len(grid) - 1
     while low < high:
@@ -108,6 +115,8 @@ def on_grid(wish: float, grid: Column, step: int, least: int, most: int) -> int:
     if found > most:
         found = most
     found = found // step * step
+    if found <= base and wish > base and int(grid[low]) > base and base + step <= most:
+        found = base + step
     if found < least:
         found = (least + step - 1) // step * step
     return found if found <= most else 0
@@ -201,7 +210,7 @@ def decide_bids(
         if held > 0 and held <= most and held - band < wish and wish < held + band:
             chosen = held
         else:
-            chosen = on_grid(min(wish, worth), grid, step, least, most)
+            chosen = on_grid(min(wish, worth), base, grid, step, least, most)
         wanted[i] = chosen
         tolerance = amount * (policy[TOLERANCE_PPM] / 1e6)
         if chosen == 0:
