@@ -26,6 +26,7 @@ from kiki_agent.sandbox.fit import (
     real_campaigns,
     real_traffic,
 )
+from kiki_agent.sandbox.kernel import REVERSAL_SHARE
 from kiki_agent.sandbox.noise import seed_key, unit
 
 Ints = NDArray[np.int64]
@@ -36,8 +37,10 @@ MIN_BID, MIN_BUDGET = 5 * CENT, 100 * CENT
 PERIOD_DAYS = 14.0
 """The experiment does not say how long its periods were; the market takes them as two weeks."""
 FATIGUE_DAYS = 2.0
-SUPPLY, SUPPLY_WIDTH = 1.7, 0.35
+SUPPLY, SUPPLY_WIDTH = 2.2, 0.35
 """Median and sigma of the clicks a campaign could win at its first bid against what its budget buys."""
+COST_SPREAD = 0.4
+"""Exponent on the ratio of a campaign's cost per conversion to its platform's; 1 would keep the real spread."""
 CONVERSION_PRIOR, VALUE_PRIOR = 20.0, 4.0
 """Weight, in clicks and conversions, of the overall mean in a campaign's own rate (small campaigns know little)."""
 
@@ -63,16 +66,16 @@ class Place:
 
 
 PLATFORMS = (
-    Place("meta", 1, 1.5, 0.9, 1.0, 0.60, 3.3, 0.9, 15, 10),
-    Place("google_ads", 0, 1.6, 1.1, 1.1, 0.62, 4.2, 0.7, 60, 15),
-    Place("tiktok", 2, 0.9, 0.6, 0.7, 0.50, 2.9, 1.0, 30, 20),
-    Place("linkedin", 3, 0.6, 2.2, 2.2, 0.55, 2.7, 0.8, 120, 45),
-    Place("amazon", 4, 0.9, 0.8, 0.9, 0.66, 4.6, 0.8, 60, 30),
-    Place("microsoft", 5, 0.5, 0.9, 1.1, 0.58, 3.6, 0.8, 60, 20),
+    Place("meta", 1, 1.5, 0.9, 1.0, 0.60, 5.4, 0.9, 15, 10),
+    Place("google_ads", 0, 1.6, 1.1, 1.1, 0.62, 6.0, 0.7, 60, 15),
+    Place("tiktok", 2, 0.9, 0.6, 0.7, 0.50, 5.0, 1.0, 30, 20),
+    Place("linkedin", 3, 0.6, 2.2, 2.2, 0.55, 4.6, 0.8, 120, 45),
+    Place("amazon", 4, 0.9, 0.8, 0.9, 0.66, 6.6, 0.8, 60, 30),
+    Place("microsoft", 5, 0.5, 0.9, 1.1, 0.58, 5.7, 0.8, 60, 20),
 )
-JITTER = 0.12
+JITTER = 0.06
 """Sigma of a platform's efficiency between seeds."""
-SWING_PRICE, SWING_APPETITE = 0.15, 0.25
+SWING_PRICE, SWING_APPETITE = 0.12, 0.20
 """How far price level and appetite of a platform wander over weeks."""
 
 
@@ -93,8 +96,8 @@ class Population:
 
 
 def expected_purchases(repeat: float) -> float:
-    """Mean purchases of a customer who is not taken back, ignoring the end of the customer's life."""
-    return 1.0 / (1.0 - repeat)
+    """Mean purchases of a reported customer, ignoring the end of the customer's life."""
+    return (1.0 - REVERSAL_SHARE) / (1.0 - repeat)
 
 
 def populate(seed: int, campaigns: int) -> Population:
@@ -139,6 +142,8 @@ def _campaigns(place: Place, efficiency: float, keys: Ints) -> tuple[Ints, Float
     clicks = rows["clicks"][picks] / PERIOD_DAYS * place.volume
     price = rows["cost"][picks] / rows["clicks"][picks] * place.price
     convert = rows["convert"][picks]
+    usual = float((clicks * price).sum() / (clicks * convert).sum())
+    price *= (usual * convert / price) ** (1.0 - COST_SPREAD)
     value = rows["value"][picks] * place.value
     lifetime = float((clicks * convert * value).sum()) * expected_purchases(place.repeat)
     missing = efficiency * float((clicks * price).sum()) / lifetime

@@ -1,6 +1,6 @@
 """Connector and CRM source for the sandbox's own vendor API; what demo and backtests talk to, six platforms alike.
 
-The agent's side only: words and units of that API, its errors, its tokens. The market behind it is `kiki_agent.sandbox`.
+The agent's side only: words and units of that API, its errors, its tokens. The market behind it is another package.
 """
 
 from __future__ import annotations
