@@ -56,7 +56,7 @@ def verify(options: Options, database: Path | None, head: Path | None) -> int:
 @common
 def export(options: Options, database: Path | None, fmt: Literal["csv", "jsonl"], output: Path | None) -> None:
     """Write every entry as CSV or as one JSON object a line."""
-    from kiki_agent.ledger.export import export_file
+    from kiki_agent.ledger import export_file
 
     path = database or options.load().settings.database
     if output is None:
