@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -69,11 +69,11 @@ def _market(options: Options, days: int, seed: str | None, report: Path | None) 
     if options.json:
         emit_json(result)
         return
-    emit_pairs({name: value for name, value in result.items() if not isinstance(value, (dict, list))})
+    emit_pairs(_single(result))
     for name, value in result.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and (inner := _single(value)):
             emit(f"\n{name}")
-            emit_pairs({f"  {inner}": item for inner, item in value.items()})
+            emit_pairs({f"  {key}": item for key, item in inner.items()})
     if report is not None:
         emit(f"\nreport: {report}")
 
@@ -93,6 +93,11 @@ def _replay(
         return
     header = ("policy", "profit", "clicks", "bids", "impressions", "cost", "budget")
     emit_table(header, [[_short(result[column]) for column in header] for result in results])
+
+
+def _single(values: Mapping[str, object]) -> dict[str, object]:
+    """What fits on a line each; series are for the report and for JSON."""
+    return {name: value for name, value in values.items() if not isinstance(value, (dict, list))}
 
 
 def _price(text: str | None) -> Fraction | None:

@@ -9,7 +9,8 @@ import tomllib
 from pathlib import Path
 
 ONE_BY_ONE = """
-import importlib, json, os, sys
+import gc, importlib, json, os, sys
+gc.disable()
 for name in ("aiohttp.web", "aiosqlite", "click", "jinja2", "msgspec", "numpy", "pluggy", "prometheus_client",
              "pydantic_settings", "rich.console", "rich.progress"):
     importlib.import_module(name)  # not ours, and the same for all
