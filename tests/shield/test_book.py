@@ -81,10 +81,7 @@ def test_days_of_other_lengths_are_one_day(zone: str) -> None:
 @given(st.lists(st.integers(-366 * 24, 366 * 24), max_size=40), st.sampled_from(ZONES))
 def test_no_jump_of_the_clock_begins_a_day_twice_or_goes_back(jumps: list[int], zone: str) -> None:
     kept = book(NOON, timezone=zone)
-    days = [kept.day]
-    for hours in jumps:
-        if kept.roll(NOON + hours * HOUR):
-            days.append(kept.day)
+    days = [kept.day, *(kept.day for hours in jumps if kept.roll(NOON + hours * HOUR))]
     assert days == sorted(set(days))
 
 

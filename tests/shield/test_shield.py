@@ -28,7 +28,7 @@ def request(
     age: int = 0,
     **columns: Any,
 ) -> LevelRequest:
-    """One row per connector index given; a rate of a cent a second and an interval of a minute: 0.60 and so one click."""
+    """One row per connector index; a cent a second for a minute is 0.60, less than one click of 1.00."""
     n = len(connector)
     defaults = {
         "wanted_bid": wanted,
