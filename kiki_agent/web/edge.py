@@ -9,6 +9,7 @@ from itertools import count
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from kiki_agent.errors import StoreError
 from kiki_agent.runtime.clock import Stopwatch
 from kiki_agent.runtime.log import get_logger
 from kiki_agent.runtime.metrics import Metrics
@@ -55,6 +56,10 @@ class Edge:
                 response = problem.response(request[REQUEST_ID])
             except web.HTTPException as error:
                 response = of_http_exception(error).response(request[REQUEST_ID])
+            except StoreError as error:
+                _log.error("request_failed", "The database could not be used", error=error, path=request.path[:200])
+                unwritten = Problem(503, f"the database could not be read or written: {error}", "STORE_UNAVAILABLE")
+                response = unwritten.response(request[REQUEST_ID])
             except (ConnectionError, TimeoutError):
                 raise
             except Exception as error:

@@ -14,11 +14,11 @@ import msgspec
 from aiohttp import web
 
 from kiki_agent.model import SECOND, Instant
-from kiki_agent.runtime.clock import Clock
 from kiki_agent.runtime.log import get_logger
-from kiki_agent.runtime.signals import Signal, Signals
+from kiki_agent.runtime.signals import Signal
+from kiki_agent.web.services import Services
 
-RING = 1_024
+RING = 256
 """Facts kept for readers that come back."""
 QUEUE = 256
 """Messages a reader may lag behind before it is dropped."""
@@ -78,20 +78,19 @@ class Reader:
 class EventHub:
     """Between the signals of the process and the pages that watch."""
 
-    def __init__(self, signals: Signals, clock: Clock, origin: str, state: Callable[[], Awaitable[bytes]]) -> None:
-        self._signals = signals
-        self._clock = clock
+    def __init__(self, services: Services, origin: str, state: Callable[[], Awaitable[bytes]]) -> None:
+        self._services = services
         self._origin = origin
         """Distinguishes this process's numbers from those of the one before it."""
         self._state = state
-        self._ring: deque[tuple[int, str, bytes]] = deque(maxlen=RING)
+        self._ring: deque[Signal] = deque(maxlen=RING)
         self._last = 0
         self.readers: list[Reader] = []
         self.dropped = 0
 
     async def running(self, _: web.Application) -> AsyncIterator[None]:
         """Cleanup context of the application: listens while it runs."""
-        with self._signals.subscribe(None, maxsize=RING) as subscription:
+        with self._services.signals.subscribe(None, maxsize=RING) as subscription:
             pump = asyncio.create_task(self._pump(subscription), name="web events")
             state = asyncio.create_task(self._push_state(), name="web state")
             yield
@@ -130,14 +129,18 @@ class EventHub:
             self.readers.remove(reader)
 
     def take(self, signal: Signal) -> None:
-        """Number, keep and hand on one fact."""
-        data = msgspec.json.encode({"topic": signal.topic, **signal.data}, enc_hook=str)
-        message = b"id: %s-%d\n" % (self._origin.encode(), signal.number) + _message(signal.topic, data)
-        self._ring.append((signal.number, signal.topic, message))
+        """Keep one fact and hand it on; it is encoded once, and only when somebody wants it."""
+        self._ring.append(signal)
         self._last = signal.number
+        message: bytes | None = None
         for reader in list(self.readers):
             if reader.wants(signal.topic):
+                message = message or self._encode(signal)
                 reader.offer(message)
+
+    def _encode(self, signal: Signal) -> bytes:
+        data = msgspec.json.encode({"topic": signal.topic, **signal.data}, enc_hook=str)
+        return b"id: %s-%d\n" % (self._origin.encode(), signal.number) + _message(signal.topic, data)
 
     def _missed(self, topics: frozenset[str] | None, last_id: str | None) -> list[bytes]:
         opening = [b"retry: 2000\n\n"]
@@ -147,11 +150,11 @@ class EventHub:
         if origin != self._origin or not number.isascii() or not number.isdigit() or len(number) > 18:
             return [*opening, _message("reset", b'{"reason":"another process answers now"}')]
         known = int(number)
-        oldest = self._ring[0][0] if self._ring else self._last + 1
-        kept = [message for at, topic, message in self._ring if at > known and (topics is None or topic in topics)]
+        oldest = self._ring[0].number if self._ring else self._last + 1
+        kept = [each for each in self._ring if each.number > known and (topics is None or each.topic in topics)]
         if known + 1 < oldest or len(kept) > QUEUE // 2:
             opening.append(_message("reset", b'{"reason":"too much happened since"}'))
-        return opening + kept[-QUEUE // 2 :]
+        return opening + [self._encode(each) for each in kept[-QUEUE // 2 :]]
 
     async def _pump(self, subscription: AsyncIterator[Signal]) -> None:
         async for signal in subscription:
@@ -163,9 +166,11 @@ class EventHub:
     async def _push_state(self) -> None:
         """Every two real seconds the present state, every 15 a comment that keeps proxies from closing the stream."""
         beats = 0
+        failing = False
         while True:
-            step = max(1, round(STATE_INTERVAL_S * (self._clock.speed or 1) * SECOND))
-            await self._clock.sleep_until(Instant(self._clock.now() + step))
+            clock = self._services.clock
+            step = max(1, round(STATE_INTERVAL_S * (clock.speed or 1) * SECOND))
+            await clock.sleep_until(Instant(clock.now() + step))
             beats += 1
             if not self.readers:
                 continue
@@ -174,7 +179,11 @@ class EventHub:
                 if any(reader.follows_state for reader in self.readers):
                     state = await self._state()
             except Exception as error:
-                _log.error("overview_failed", "The state of the page could not be built", error=error)
+                if not failing:
+                    _log.error("overview_failed", "The state of the page could not be built", error=error)
+                failing = True
+            else:
+                failing = False
             beat = b": still here\n\n" if beats * STATE_INTERVAL_S % HEARTBEAT_S < STATE_INTERVAL_S else None
             for reader in list(self.readers):
                 if state is not None and reader.follows_state:

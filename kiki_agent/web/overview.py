@@ -137,7 +137,7 @@ class Overview:
             stop=StopState(
                 on=shield is not None and shield.killed,
                 available=shield is not None,
-                reason=self._note.reason,
+                reason=shield.kill_reason if shield is not None and shield.killed else None,
                 since=None if self._note.at is None else iso(self._note.at),
             ),
             day=DayState(date=date, timezone=zone, elapsed=round((now - start) / max(1, end - start), 4)),
@@ -271,12 +271,12 @@ class Overview:
         settings = services.settings
         return Facts(
             now=now,
-            starting=services.starting,
+            starting=None if services.starting is None else services.starting.removeprefix("starting: "),
             hold=None if hold is None else hold.removeprefix("safe hold: "),
             frozen=tuple(each.name for each in faulted if each.essential),
             troubled=tuple((each.name, each.last_error) for each in faulted if not each.essential),
             killed=services.shield is not None and services.shield.killed,
-            kill_reason=self._note.reason,
+            kill_reason=None if services.shield is None else services.shield.kill_reason,
             killed_at=self._note.at,
             platforms=tuple(_platform_fact(services, each, now) for each in platforms),
             alerts=tuple(

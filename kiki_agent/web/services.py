@@ -65,8 +65,6 @@ class Services:
             return f"safe hold: the database cannot be written: {self.store.failure}"
         if self.ledger is not None and self.ledger.hold_reason:
             return f"safe hold: {self.ledger.hold_reason}"
-        if self.shield is not None and self.shield.hold_reason:
-            return f"safe hold: {self.shield.hold_reason}"
         if self.supervisor is not None and self.supervisor.frozen:
             names = [
                 each.name
@@ -74,6 +72,8 @@ class Services:
                 if each.essential and each.state is LoopState.FAULTED
             ]
             return f"frozen: spending stopped because a loop that must run does not: {', '.join(sorted(names))}"
+        if self.shield is not None and self.shield.hold_reason:
+            return f"safe hold: {self.shield.hold_reason}"
         return None
 
 

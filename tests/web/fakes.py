@@ -199,6 +199,7 @@ class FakeShield:
 
     def __init__(self) -> None:
         self.killed = False
+        self.kill_reason = ""
         self.hold_reason: str | None = None
         self.allocations: dict[str, AllocationView] = {}
         self.window = {name: UNIT * budget // 4 for name, (_, _, budget, _, _) in PLATFORMS.items()}
@@ -225,6 +226,7 @@ class FakeShield:
     async def kill(self, on: bool, reason: str, now: Instant) -> None:
         self.calls.append(f"kill {on} {reason}")
         self.killed = on
+        self.kill_reason = reason
 
     async def place(
         self, connector: str, campaign_id: str, amount_micros: int, now: Instant, *, basis: str = "not_personal"

@@ -6,44 +6,57 @@ from typing import Literal
 
 from aiohttp import web
 
+from kiki_agent.errors import StoreError
 from kiki_agent.model import Instant, iso
 from kiki_agent.web.endpoint import Call, answer
 from kiki_agent.web.problem import Problem
+from kiki_agent.web.protocols import Shield
 from kiki_agent.web.services import need
 from kiki_agent.web.shapes.base import Nothing
 from kiki_agent.web.shapes.health import KillSwitchAnswer, KillSwitchBody, TaskAnswer
 
 
 class KillSwitchNote:
-    """Who turned the switch last, and when, as far as this process knows."""
+    """When the switch was turned last, as far as this process knows."""
 
     def __init__(self) -> None:
-        self.reason: str | None = None
         self.at: Instant | None = None
 
 
-def _switch(call: Call, on: bool) -> KillSwitchAnswer:
-    note = call.house.kill_note
-    return KillSwitchAnswer(on=on, reason=note.reason, at=None if note.at is None else iso(note.at))
+def _switch(call: Call, shield: Shield, recorded: bool = True) -> web.Response:
+    at = call.house.kill_note.at
+    reason = shield.kill_reason if shield.killed else None
+    return answer(
+        KillSwitchAnswer(on=shield.killed, reason=reason, at=None if at is None else iso(at), recorded=recorded)
+    )
 
 
 async def kill_switch(call: Call, _: Nothing) -> web.Response:
     """Whether spending is stopped."""
-    return answer(_switch(call, need(call.services.shield, "syncshield").killed))
+    return _switch(call, need(call.services.shield, "syncshield"))
 
 
 async def turn_kill_switch(call: Call, body: KillSwitchBody) -> web.Response:
-    """Stop all spending at once, or allow it again; doing so twice changes nothing."""
+    """Stop all spending at once, or allow it again; doing so twice changes nothing.
+
+    A stop holds even when the database cannot take the note of it; allowing spend again needs the note.
+    """
     services = call.services
     shield = need(services.shield, "syncshield")
+    if shield.killed == body.on:
+        return _switch(call, shield)
     now = services.clock.now()
-    reason = body.reason or ("stopped by a person" if body.on else "allowed again by a person")
-    if shield.killed != body.on:
-        await shield.kill(body.on, reason, now)
-        call.house.kill_note.reason, call.house.kill_note.at = reason, now
-        call.house.overview.forget()
-        services.signals.publish("control", {"at": iso(now), "kill_switch": shield.killed, "reason": reason})
-    return answer(_switch(call, shield.killed))
+    recorded = True
+    try:
+        await shield.kill(body.on, body.reason or ("stopped by a person" if body.on else "allowed by a person"), now)
+    except StoreError:
+        if not (body.on and shield.killed):
+            raise
+        recorded = False
+    call.house.kill_note.at = now
+    call.house.overview.forget()
+    services.signals.publish("control", {"at": iso(now), "kill_switch": shield.killed, "reason": shield.kill_reason})
+    return _switch(call, shield, recorded)
 
 
 async def run_optimizer(call: Call, _: Nothing) -> web.Response:

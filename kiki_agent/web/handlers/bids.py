@@ -7,7 +7,7 @@ from typing import Literal
 from aiohttp import web
 
 from kiki_agent.errors import Denied
-from kiki_agent.model import Instant, Intent, IntentKind, Outcome, intent_key
+from kiki_agent.model import Instant, Intent, IntentKind, Outcome, Platform, intent_key
 from kiki_agent.runtime.clock import Stopwatch
 from kiki_agent.web.endpoint import Call, answer
 from kiki_agent.web.problem import FieldProblem, Problem
@@ -67,7 +67,9 @@ def _intent(call: Call, body: BidBody, connector: str, now: Instant) -> Intent:
 def _connector(services: Services, body: BidBody) -> str:
     """The account a platform's bid goes to; 422 when there is none, or several and none was named."""
     configured = services.settings.connector
-    fitting = [name for name, each in configured.items() if each.platform == body.platform.value]
+    fitting = [
+        name for name, each in configured.items() if each.enabled and Platform.parse(each.platform) is body.platform
+    ]
     if body.connector is not None:
         if body.connector not in fitting:
             raise _invalid("connector", f"there is no connector {body.connector!r} for {body.platform.value}")

@@ -391,6 +391,7 @@
       const answer = await fetch("/api/v1/overview");
       if (answer.status === 401) { location.assign("/"); return; }
       if (answer.ok) show(await answer.json());
+      else tell(`The agent answered, but not with its state: ${(await answer.json()).detail}. Trying again.`, "bad");
     } catch {
       link("lost");
     }

@@ -151,6 +151,7 @@ class KillSwitchAnswer(Answer):
     on: bool
     reason: str | None
     at: str | None = Field(description="Since when; null when it was not used since the start.")
+    recorded: bool = Field(default=True, description="false: it holds, but could not be written down.")
 
 
 class TaskAnswer(Answer):
