@@ -72,6 +72,8 @@ class Instance:
     error: str = ""
     """Why it is set aside; empty while it is not."""
     hooks: Mapping[str, Hook] = field(default_factory=dict)
+    declared: tuple[str, ...] = ()
+    """Verbs its class marks as hooks; known before an instance is made."""
     context: PluginContext[Any] | None = None
     log: Log = field(init=False)
     tasks: InstanceTasks = field(init=False)
@@ -105,7 +107,7 @@ class Instance:
             "state": self.state,
             "quarantine": self.quarantine.value if self.quarantine else None,
             "error": self.error,
-            "hooks": list(self.hooks),
+            "hooks": list(self.hooks or self.declared),
             "bugs": self.bugs,
             "last_bug": self.last_bug,
             "leaked_tasks": self.tasks.leaks,

@@ -13,6 +13,7 @@ from kiki_agent.errors import Finding
 from kiki_agent.hooks.api import Offer
 from kiki_agent.hooks.discovery import Plugin, describe_error
 from kiki_agent.hooks.instance import Instance, Quarantine
+from kiki_agent.hooks.specs import VERBS, is_marked
 
 Locate = Callable[[str], str]
 
@@ -68,6 +69,7 @@ def _plan_one(
         return Planned(instance)
     plugin, offer = match
     instance.plugin, instance.version = plugin.name, plugin.version
+    instance.declared = tuple(name for name in VERBS[kind] if is_marked(offer.implementation, name))
     try:
         config = _strict(offer.config).model_validate(settings.options)
     except ValidationError as error:

@@ -189,6 +189,11 @@ VERBS: Final[Mapping[str, Mapping[str, Verb]]] = MappingProxyType(
 """Verbs by kind and name, in the order they are written above."""
 
 
+def is_marked(cls: type, name: str) -> bool:
+    """Whether a class marks its method `name` with `@hookimpl`."""
+    return hasattr(inspect.getattr_static(cls, name, None), f"{PROJECT}_impl")
+
+
 def describe_api() -> str:
     """All specifications as stable text: the thing that may not change unless `API_VERSION` moves."""
     lines = [f"kiki_agent plugin API {API_VERSION[0]}.{API_VERSION[1]}"]
