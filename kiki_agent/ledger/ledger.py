@@ -44,15 +44,19 @@ class Ledger:
         store.after_commit.append(self._publish)
 
     @classmethod
-    async def open(cls, store: Store, head_path: Path, *, client_id: str, now: Instant) -> Ledger:
+    async def open(
+        cls, store: Store, head_path: Path, *, client_id: str, now: Instant, hold: str | None = None
+    ) -> Ledger:
         """Find the known head in the chain, verify from the last checkpoint, note the new epoch.
+
+        `hold` is a reason to hold that is known already, for example that `store` stands in for a damaged one.
 
         Never raises for what it finds in the ledger: `hold_reason` tells it, and the head outside is then left alone,
         so that the next start finds the same. Raises StoreError when the database cannot be read or written now.
         """
         ledger = cls(store, head_path, client_id)
         try:
-            ledger.hold_reason = await ledger._examine()
+            ledger.hold_reason = hold or await ledger._examine()
             await store.write(lambda connection: ledger._begin(connection, now))
         except Damaged as error:
             ledger.hold_reason = ledger.hold_reason or str(error)

@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kiki_agent.errors import StoreError
-from kiki_agent.ledger import Ledger
+from kiki_agent.errors import Fault, StoreError
+from kiki_agent.ledger import DecisionBook, Ledger
 from kiki_agent.ledger.canonical import GENESIS, canonical, entry_hash
+from kiki_agent.ledger.upkeep import HeadLoop, VerifyLoop
 from kiki_agent.model import Instant
-from kiki_agent.store import Store
+from kiki_agent.store import Damaged, Store
 
 Agent = tuple[Store, Ledger]
 OpenAgent = Callable[..., Awaitable[Agent]]
@@ -291,6 +292,44 @@ async def test_another_clients_ledger_holds(open_agent: OpenAgent) -> None:
     store, ledger = await open_agent(client_id="other")
     assert ledger.hold_reason is not None
     assert "belongs to client 'demo'" in ledger.hold_reason
+
+
+async def test_an_empty_store_can_stand_in_for_a_damaged_one_and_holds(tmp_path: Path) -> None:
+    (tmp_path / "agent.db").write_bytes(b"rotten" * 1000)
+    with pytest.raises(Damaged) as damage:
+        await Store.open(tmp_path / "agent.db", now=Instant(1))
+    store = await Store.open(tmp_path / "agent.hold.db", now=Instant(1))
+    head = tmp_path / "ledger.head"
+    ledger = await Ledger.open(store, head, client_id="demo", now=Instant(1), hold=str(damage.value))
+    assert ledger.hold_reason == str(damage.value)
+    await store.write(add(ledger, 1, 1))
+    await ledger.write_head()
+    await store.close()
+    assert "ledger.head" not in os.listdir(tmp_path)
+
+
+async def test_the_upkeep_writes_the_head_and_notices_a_cure(agent: Agent, tmp_path: Path) -> None:
+    store, ledger = agent
+    book = DecisionBook(store, ledger)
+    loop = HeadLoop(ledger, book, store, 1.0)
+
+    def fail(connection: sqlite3.Connection) -> None:
+        raise StoreError("the disk is full")
+
+    store.before_commit.append(fail)
+    with pytest.raises(StoreError):
+        await store.write(add(ledger, 1, 1))
+    assert await loop.tick(Instant(1)) == "the database cannot be written: the disk is full"
+    store.before_commit.remove(fail)
+    await store.write(add(ledger, 1, 1))
+    assert await loop.tick(Instant(2)) is None
+    assert '"seq":3' in (tmp_path / "ledger.head").read_text()
+    assert await VerifyLoop(ledger, 60.0).tick(Instant(3)) is None
+    ledger.hold_reason = "forged"
+    assert await loop.tick(Instant(4)) == "the chain is not trusted: forged"
+    book.failure = "3 decisions could not be written"
+    with pytest.raises(Fault, match="3 decisions"):
+        await loop.tick(Instant(5))
 
 
 async def test_the_head_outside_follows_the_committed_one(agent: Agent, tmp_path: Path) -> None:
