@@ -22,7 +22,11 @@ class HeadLoop(Loop):
         self._store = store
 
     async def tick(self, now: Instant) -> str | None:
-        """Write the head when it moved. Raises Fault when decisions were lost."""
+        """Write the head when it moved. Raises Fault when decisions were lost.
+
+        Waits first while the writer's queue is long: in simulated time this is what holds the other loops back.
+        """
+        await self._store.room()
         if self._decisions.failure is not None:
             raise Fault(self._decisions.failure)
         if self._store.failure is not None and await self._store.probe() is not None:

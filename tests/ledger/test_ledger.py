@@ -17,6 +17,7 @@ from kiki_agent.ledger.canonical import GENESIS, canonical, entry_hash
 from kiki_agent.ledger.upkeep import HeadLoop, VerifyLoop
 from kiki_agent.model import Instant
 from kiki_agent.store import Damaged, Store
+from kiki_agent.store.writer import HIGH_WATER
 
 Agent = tuple[Store, Ledger]
 OpenAgent = Callable[..., Awaitable[Agent]]
@@ -325,6 +326,11 @@ async def test_the_upkeep_writes_the_head_and_notices_a_cure(agent: Agent, tmp_p
     assert await loop.tick(Instant(2)) is None
     assert '"seq":3' in (tmp_path / "ledger.head").read_text()
     assert await VerifyLoop(ledger, 60.0).tick(Instant(3)) is None
+    for number in range(HIGH_WATER):
+        store.submit(add(ledger, number, number))
+    assert store.queue_depth >= HIGH_WATER
+    assert await loop.tick(Instant(3)) is None
+    assert store.queue_depth < HIGH_WATER
     ledger.hold_reason = "forged"
     assert await loop.tick(Instant(4)) == "the chain is not trusted: forged"
     book.failure = "3 decisions could not be written"
