@@ -32,8 +32,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory, project_files: list[Path], r
         target = source / file.relative_to(root)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, target)
-    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check")
-    _run(*pip, "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index", "-w", out, source, cwd=out)
+    build = f"from setuptools.build_meta import build_wheel; build_wheel({str(out)!r})"
+    _run(sys.executable, "-c", build, cwd=source)
     (built,) = out.glob("*.whl")
     return built
 
