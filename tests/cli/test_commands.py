@@ -242,6 +242,40 @@ class TestCheck:
         assert "9999 later is unknown" in ended.out
 
 
+ACCOUNTS = """
+from kiki_agent import hookimpl
+from kiki_agent.errors import AuthExpired
+
+class Account:
+    def __init__(self, context):
+        self.context = context
+
+    @hookimpl
+    async def check(self):
+        if self.context.instance_id == "expired":
+            raise AuthExpired("the token ended yesterday")
+
+def register(api):
+    api.connector("account", Account)
+"""
+
+
+def test_check_asks_real_platforms_whether_they_answer(kiki: Kiki, folder: Path) -> None:
+    (folder / "own").mkdir()
+    (folder / "own" / "accounts.py").write_text(ACCOUNTS)
+    tables = "".join(f'[connector.{name}]\nplugin = "account"\nplatform = "x"\n' for name in ("good", "expired", "off"))
+    (folder / "config.toml").write_text(
+        f'mode = "dry-run"\n[plugins]\nallow = ["accounts"]\nfolder = "own"\n{tables}enabled = false\n'
+    )
+    ended = kiki("check", "--json", "--set", "http.port=0")
+    rows = {row["check"]: (row["state"], row["detail"]) for row in ended.json["checks"]}
+    assert ended.code == 1
+    assert rows["connector good"] == ("ok", "answers")
+    assert rows["connector off"][0] == "skipped"
+    assert rows["connector expired"][0] == "failed"
+    assert "the token ended yesterday" in rows["connector expired"][1]
+
+
 class _Agent(BaseHTTPRequestHandler):
     """Answers like an agent, and keeps what it was asked."""
 

@@ -123,3 +123,12 @@ def test_databases_of_modes_never_meet(write: Write) -> None:
 
 def test_loaded_is_what_a_command_gets(write: Write) -> None:
     assert isinstance(load(write(""), {}, {}), Loaded)
+
+
+def test_a_table_is_located_by_its_first_given_key(write: Write) -> None:
+    file = write('[connector.a]\nplatform = "x"\nplugin = "x"\n')
+    loaded = load(file, {"KIKI__CONNECTOR__A__ACCOUNT": "1"}, {})
+    assert loaded.locate("connector.a.platform") == f"{file}:2"
+    assert loaded.locate("connector.a") == f"{file}:3"
+    assert loaded.locate("connector.a.account") == "environment KIKI__CONNECTOR__A__ACCOUNT"
+    assert loaded.locate("connector.a.daily_cap") == loaded.locate("nowhere") == str(file)
