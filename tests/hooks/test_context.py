@@ -30,23 +30,22 @@ NOW = Instant(1_790_000_000_000_000)
 
 
 def test_chance_is_a_function_of_seed_and_entity() -> None:
-    expected = Rng(1, "meta", "c1", 5)
-    assert [Rng(1, "meta", "c1", 5).word(), expected.word()][0] == Rng(1, "meta", "c1", 5).word()
-    starts = {
-        Rng(*entity).word()
-        for entity in [
-            (1, "ab", "c"),
-            (1, "a", "bc"),
-            (1, "abc"),
-            (1, "1"),
-            (1, 1),
-            (2, 1),
-            (1,),
-            (11,),
-            (1, "", "abc"),
-        ]
-    }
-    assert len(starts) == 9, "entities that only look alike have streams of their own"
+    first, second = Rng(1, "meta", "c1", 5), Rng(1, "meta", "c1", 5)
+    words = [first.word() for _ in range(20)]
+    assert words == [second.word() for _ in range(20)]
+    assert len(set(words)) == 20
+    entities: list[tuple[str | int, ...]] = [
+        ("ab", "c"),
+        ("a", "bc"),
+        ("abc",),
+        ("1",),
+        (1,),
+        (),
+        ("", "abc"),
+        ("abc", ""),
+    ]
+    starts = {Rng(seed, *entity).word() for entity in entities for seed in (1, 11)}
+    assert len(starts) == 16, "entities that only look alike have streams of their own"
 
 
 def test_chance_is_the_same_in_every_process() -> None:
