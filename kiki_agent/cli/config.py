@@ -16,7 +16,7 @@ def config() -> None:
 @config.command()
 @common
 def show(options: Options) -> None:
-    """Print every setting with its value and where that came from; secrets are masked."""
+    """Print every setting with its value and its source, secrets masked."""
     from kiki_agent.config import shown_settings
 
     loaded = options.load()

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import click
 
-from kiki_agent.cli.failure import report
+from kiki_agent.cli.failure import MISUSED, report
 from kiki_agent.cli.options import Options, common
 
 COMMANDS = {
@@ -71,6 +71,9 @@ def invoke(arguments: Sequence[str]) -> int:
         sys.stdout.flush()
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return MISUSED
     except BrokenPipeError:
         # Whoever read our output has seen enough; nothing may be written any more, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -38,6 +38,13 @@ def test_misuse_ends_with_2_and_one_sentence(kiki: Kiki, arguments: list[str], s
     assert ended.out == ""
 
 
+@pytest.mark.parametrize("arguments", [[], ["config"], ["ledger"]])
+def test_without_a_command_there_is_help_and_2(kiki: Kiki, arguments: list[str]) -> None:
+    ended = kiki(*arguments)
+    assert ended.code == 2
+    assert ended.err.startswith(f"Usage: {' '.join(['kiki-agent', *arguments])} [OPTIONS] COMMAND")
+
+
 def test_a_wrong_configuration_tells_everything(kiki: Kiki, folder: Path) -> None:
     (folder / "config.toml").write_text("[http]\nprot = 1\n[log]\nlevel = 'loud'\n")
     ended = kiki("config", "show")
