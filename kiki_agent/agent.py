@@ -31,9 +31,9 @@ from kiki_agent.runtime.log import get_logger
 from kiki_agent.runtime.loop import Loop
 from kiki_agent.runtime.metrics import Metrics
 from kiki_agent.runtime.signals import Signals
-from kiki_agent.runtime.supervisor import LoopHealth, Supervisor
+from kiki_agent.runtime.supervisor import Supervisor
 from kiki_agent.shield import Caps, Shield
-from kiki_agent.store import Store
+from kiki_agent.store import Damaged, Store
 from kiki_agent.store.store import Synchronous
 from kiki_agent.value import Value, ValueLoop
 from kiki_agent.web import Services
@@ -114,16 +114,23 @@ class Agent:
         """Store, ledger, decisions: what was done before, and whether it can be trusted."""
         settings, world = self.settings, self.world
         now = world.clock.now()
-        self.store = await Store.open(
-            world.database, synchronous=world.synchronous, readers=settings.store.readers, now=now
-        )
+        hold: str | None = None
+        try:
+            self.store = await self._open_store(world.database, now)
+        except Damaged as damage:
+            # Left as it is for whoever restores it. A stand-in keeps page and API up; the hold keeps money where it is.
+            hold = f"the database is damaged: {damage}"
+            self.store = await self._open_store(world.database.with_suffix(".hold.db"), now)
         head = world.database.with_suffix(".head")
-        self.ledger = await Ledger.open(self.store, head, client_id=settings.client_id, now=now)
+        self.ledger = await Ledger.open(self.store, head, client_id=settings.client_id, now=now, hold=hold)
         self.decisions = DecisionBook(self.store, self.ledger, flush_every=round(settings.ledger.runs_flush_s * SECOND))
         await self.decisions.load()
         if services is not None:
             services.store, services.ledger = self.store, self.ledger
             services.decisions, services.records = self.decisions, Records(self.store)
+
+    async def _open_store(self, path: Path, now: Instant) -> Store:
+        return await Store.open(path, synchronous=self.world.synchronous, readers=self.settings.store.readers, now=now)
 
     async def _open_plugins(self, services: Services | None) -> None:
         world = self.world
@@ -223,9 +230,7 @@ class Agent:
         if self.alerts.channels:
             loops.append(DeliveryLoop(self.alerts, caller))
         self.loops = tuple(loops)
-        self.supervisor = Supervisor(
-            self.loops, self.world.clock, self.signals, on_fault=self._on_fault, on_freeze=self._on_freeze
-        )
+        self.supervisor = Supervisor(self.loops, self.world.clock, self.signals, on_freeze=self._on_freeze)
         self.supervisor.on_restart = lambda name: self.metrics.task_restarts(name).inc()
         if services is not None:
             services.supervisor = self.supervisor
@@ -306,9 +311,6 @@ class Agent:
             self.metrics.platform_latency(platform.value).observe(seconds)
         if outcome != "ok":
             self.metrics.plugin_failures(instance, outcome).inc()
-
-    def _on_fault(self, health: LoopHealth) -> None:
-        self.signals.publish("loop.faulted", {"loop": health.name, "essential": health.essential})
 
     def _on_freeze(self, frozen: bool) -> None:
         self.metrics.frozen.set(1 if frozen else 0)

@@ -32,6 +32,9 @@ from kiki_agent.store.lock import LockFile
 from kiki_agent.store.schema import lock_path
 from kiki_agent.web import Services, create_app
 
+KERNELS_FROM = 1_000
+"""Campaigns from which compiled kernels are worth what they cost. The compiler takes some 130 MB of memory; below this
+size the plain twins decide a tick in a few milliseconds of its two seconds (docs/performance.md)."""
 IDLE_EXIT_S = 600.0
 """Wall seconds after which a demo's sandbox ends by itself when no agent asks it anything any more."""
 
@@ -167,7 +170,8 @@ class _Process:
         await agent.start()
         services.starting = None
         self._tasks.spawn(self.driver.run(agent.supervisor, self.clock), "driver")
-        self._tasks.spawn(self._load_kernels(), "kernels")
+        if len(agent.accounts.table) >= KERNELS_FROM:
+            self._tasks.spawn(self._load_kernels(), "kernels")
         for component in ("syncvalue", "syncshield", "syncflow", "syncledger", "syncnotify"):
             log.get_logger(component).info("online", f"{component} is online")
         _log.info("ready", "Ready", wall_seconds=round(self.watch.seconds(), 3))
@@ -208,6 +212,7 @@ class _Process:
         metrics.read_on_scrape(metrics.db_queue_depth, lambda: agent.store.queue_depth)
         metrics.read_on_scrape(metrics.ledger_entries, lambda: agent.ledger.head[0])
         metrics.read_on_scrape(metrics.signals_dropped, lambda: self.signals.dropped)
+        metrics.read_loops(agent.supervisor.health.values)
         metrics.read_on_scrape(metrics.db_bytes("db"), lambda: agent.store.sizes()["db"])
         metrics.read_on_scrape(metrics.db_bytes("wal"), lambda: agent.store.sizes()["wal"])
 
