@@ -28,8 +28,8 @@ lint: $(VENV)/.dev ## style, format, types, and who may import whom
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-bench: $(VENV)/.dev ## measure, and print the table of the documentation
-	$(BIN)/python -m benchmarks $(ARGS)
+bench: $(VENV)/.dev ## run all benchmarks, one after the other
+	@for each in $(wildcard benchmarks/*.py); do echo "== $$each"; $(BIN)/python $$each || exit 1; done
 
 lock: ## resolve the lock files again (needs uv)
 	@test -n "$(UV)" || { echo "make lock needs uv, which is neither a command nor a module of $(PYTHON)"; exit 1; }
