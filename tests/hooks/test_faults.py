@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -80,21 +81,25 @@ async def test_a_plugin_that_swallows_cancellation_for_ever(
     load: Load, others_run: Others, intents: list[Intent], module: Callable[[str], Any], log_lines: Lines
 ) -> None:
     plugins = await load(bad(STUBBORN) + "\nreleased = []\n")
-    with pytest.raises(UnknownOutcome) as caught:
-        await plugins.caller.to("bad", "set_budget", intents, deadline_s=0.02)
-    assert caught.value.keys == tuple(intent.key for intent in intents)
-    instance = plugins.instances["bad"]
-    assert (instance.state, instance.quarantine) == ("quarantined", Quarantine.STUCK)
-    assert "bad.set_budget" in instance.error
-    assert any(line["event"] == "plugin_quarantined" and "bad.set_budget" in line["message"] for line in log_lines())
-    with pytest.raises(Rejected, match=r"bad is quarantined \(stuck\)") as refused:
-        await plugins.caller.to("bad", "set_budget", intents)
-    assert refused.value.reason == "QUARANTINED"
-    assert plugins.caller.running == ["bad.set_budget"], "the abandoned call is still known"
-    await others_run(plugins)
-    assert await plugins.close(seconds=0.02, grace_seconds=0.05) == ["plugin bad.set_budget"]
-    module("bad").released.append(True)
-    await plugins.caller.end(0.5)
+    try:
+        with pytest.raises(UnknownOutcome) as caught:
+            await plugins.caller.to("bad", "set_budget", intents, deadline_s=0.02)
+        assert caught.value.keys == tuple(intent.key for intent in intents)
+        instance = plugins.instances["bad"]
+        assert (instance.state, instance.quarantine) == ("quarantined", Quarantine.STUCK)
+        assert "bad.set_budget" in instance.error
+        assert any(
+            line["event"] == "plugin_quarantined" and "bad.set_budget" in line["message"] for line in log_lines()
+        )
+        with pytest.raises(Rejected, match=r"bad is quarantined \(stuck\)") as refused:
+            await plugins.caller.to("bad", "set_budget", intents)
+        assert refused.value.reason == "QUARANTINED"
+        assert plugins.caller.running == ["bad.set_budget"], "the abandoned call is still known"
+        await others_run(plugins)
+        assert await plugins.close(seconds=0.02, grace_seconds=0.05) == ["plugin bad.set_budget"]
+    finally:
+        module("bad").released.append(True)
+        await plugins.caller.end(0.5)
     assert plugins.caller.running == []
 
 
@@ -154,21 +159,26 @@ async def test_a_plugin_that_blocks_is_named_by_the_watchdog(
     load: Load, others_run: Others, verb: str, blamed: str
 ) -> None:
     plugins = await load(bad(BLOCKS))
-    blocks: list[Block] = []
+    blamed_for: set[str] = set()
     seen = asyncio.Event()
 
     def on_block(block: Block) -> None:
-        blocks.append(block)
+        blamed_for.add(block.label)
         seen.set()
 
     watchdog = Watchdog(limit_seconds=0.05, every_seconds=0.02, on_block=on_block, blame=plugins.blame)
     watchdog.start()
     try:
-        await plugins.caller.to("bad", verb)
-        await asyncio.wait_for(seen.wait(), 10)
+        for _ in range(10):  # on a busy machine the watchdog's own thread may come too late once
+            await plugins.caller.to("bad", verb)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(seen.wait(), 1)
+            if blamed in blamed_for:
+                break
+            seen.clear()
     finally:
         watchdog.stop()
-    assert blamed in [block.label for block in blocks]
+    assert blamed in blamed_for
     await others_run(plugins)
 
 
