@@ -8,6 +8,7 @@ from datetime import date
 from functools import lru_cache
 
 from kiki_agent.model import Instant, SpendReport, day_bounds, local_day
+from kiki_agent.shield.reasons import LevelReason
 from kiki_agent.shield.window import SlidingWindow
 
 LEASE_SLICES = 16
@@ -131,13 +132,13 @@ class Book:
         return True
 
     def day_room(self) -> int:
-        """What levels may take from the day; negative after an overshoot."""
+        """What levels and bids may take from the day; negative after an overshoot."""
         if self.caps.daily_micros is None:
             return 0
         return self.caps.daily_micros - self.spent_micros - self.reserved_micros
 
     def window_room(self, now: int) -> int:
-        """What levels may take from the window; negative after an overshoot."""
+        """What levels and bids may take from the window; negative after an overshoot."""
         return self.window_cap() - self.window.advance(now) - self.window_presumed(now) - self.reserved_micros
 
     def window_cap(self) -> int:
@@ -155,6 +156,22 @@ class Book:
         above_day = self.reported_micros + self.placed_micros - (self.caps.daily_micros or 0)
         above_window = self.window.advance(now) - self.window_cap()
         return max(0, above_day, above_window)
+
+    def level_rooms(self, now: int) -> tuple[int, int, int]:
+        """For all levels together: room of the day, room of the window, and a `LevelReason` why nothing may stand."""
+        daily = self.caps.daily_micros
+        if daily is None:
+            return 0, 0, LevelReason.NO_CAP
+        window = self.caps.window_micros
+        if window is None:
+            window = daily
+        left_today = daily - self.reported_micros - self.placed_micros
+        left_in_window = window - self.window.advance(now)
+        if left_today < 0 or left_in_window < 0:
+            return 0, 0, LevelReason.OVERSHOOT
+        left_today -= self.presumed_micros + self.reserved_micros
+        left_in_window -= self.window_presumed(now) + self.reserved_micros
+        return max(0, left_today), max(0, left_in_window), LevelReason.PERMITTED
 
     def shortage(self, amount: int, now: int) -> str | None:
         """Which cap has not enough left for one more amount, as a phrase; None when it fits (also exactly)."""

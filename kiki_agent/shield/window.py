@@ -34,27 +34,16 @@ class SlidingWindow:
         if now < self._now:
             self._turn_back(now)
         self._now = now
-        times = self._times
-        first = self._first
-        limit = now - self.span
-        if first < len(times) and times[first] <= limit:
-            amounts = self._amounts
-            count = len(times)
-            while first < count and times[first] <= limit:
-                self.total -= amounts[first]
-                first += 1
-            if first >= _WORTH_COMPACTING and 2 * first >= count:
-                del times[:first]
-                del amounts[:first]
-                first = 0
-            self._first = first
+        if self._first < len(self._times) and self._times[self._first] <= now - self.span:
+            self._forget(now - self.span)
         return self.total
 
     def record(self, now: int, amount: int) -> None:
         """Count a spend at `now`. Raises ValueError on a negative amount."""
         if amount < 0:
             raise ValueError(f"a spend is not negative, was {amount}")
-        self.advance(now)
+        if now != self._now:
+            self.advance(now)
         self._times.append(now)
         self._amounts.append(amount)
         self.total += amount
@@ -86,6 +75,20 @@ class SlidingWindow:
     def records(self) -> Iterator[tuple[int, int]]:
         """(instant, micros) of all records that count, oldest first."""
         return zip(self._times[self._first :], self._amounts[self._first :], strict=True)
+
+    def _forget(self, limit: int) -> None:
+        times, amounts, first = self._times, self._amounts, self._first
+        count = len(times)
+        gone = 0
+        while first < count and times[first] <= limit:
+            gone += amounts[first]
+            first += 1
+        self.total -= gone
+        if first >= _WORTH_COMPACTING and 2 * first >= count:
+            del times[:first]
+            del amounts[:first]
+            first = 0
+        self._first = first
 
     def _turn_back(self, now: int) -> None:
         index = len(self._times) - 1

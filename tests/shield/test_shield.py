@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Sequence
 from typing import Any
@@ -364,3 +365,14 @@ async def test_unknown_connectors_are_denied(opens: Opens) -> None:
     async with opens() as house:
         assert await refused(house.shield.book("nobody", spend(NOON), NOON)) == "UNKNOWN_CONNECTOR"
         assert house.shield.connectors == ("meta",)
+
+
+async def test_a_bid_placed_while_a_lease_is_written_does_not_undo_it(opens: Opens) -> None:
+    async with opens() as house:
+        ticking = asyncio.ensure_future(house.shield.permit_levels(NOON, request([0] * 20)))
+        await asyncio.sleep(0)
+        await house.shield.place("meta", "c1", UNIT, NOON)
+        await ticking
+        lease = house.shield.status("meta", NOON).lease_micros
+        assert lease > 0
+        assert await house.rows("SELECT lease_micros FROM spend_days") == [(lease,)]
