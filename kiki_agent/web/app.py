@@ -18,6 +18,7 @@ from kiki_agent.web.guard import check_host, check_origin, check_token
 from kiki_agent.web.handlers.admin import KillSwitchNote
 from kiki_agent.web.handlers.efficiency import EfficiencyBodies
 from kiki_agent.web.handlers.health import unavailable
+from kiki_agent.web.once import Once
 from kiki_agent.web.overview import Overview
 from kiki_agent.web.problem import Problem
 from kiki_agent.web.routes import ENDPOINTS
@@ -44,6 +45,7 @@ class House:
         self.efficiency = EfficiencyBodies()
         self.kill_note = KillSwitchNote()
         self.attempts = sign_in.Attempts()
+        self.once = Once()
         self.bid_numbers = count(1)
         """Tells bids of one instant apart."""
         self.overview = Overview(services, self.kill_note)

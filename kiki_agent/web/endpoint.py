@@ -90,6 +90,8 @@ class Endpoint:
             given = read_query(call.request, self.given)
         else:
             given = await read_body(call.request, self.given)
+        if self.permission is Permission.OPERATE and not self.form:
+            return await call.house.once.answer(call.request, given, lambda: self.handler(call, given))
         return await self.handler(call, given)
 
 

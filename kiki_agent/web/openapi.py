@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Literal, cast
 
 import msgspec
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import models_json_schema
 
 from kiki_agent.web.endpoint import JSON, Endpoint, Permission
@@ -54,8 +54,10 @@ class ProblemField(Answer):
     message: str
 
 
-class Problem(Answer):
+class Problem(BaseModel):
     """An error (RFC 9457)."""
+
+    model_config = ConfigDict(extra="forbid")
 
     type: str
     title: str
@@ -63,7 +65,7 @@ class Problem(Answer):
     code: str = Field(description="Stable code for programs.")
     detail: str = Field(description="What is wrong, and what to do.")
     request_id: str
-    errors: list[ProblemField] | None = None
+    errors: list[ProblemField] = Field(default=[], description="The wrong fields, where there are any.")
 
 
 def describe(endpoints: Sequence[Endpoint], version: str) -> Json:
@@ -72,6 +74,9 @@ def describe(endpoints: Sequence[Endpoint], version: str) -> Json:
     paths: dict[str, Json] = {}
     for endpoint in endpoints:
         paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint, schemas, names)
+    for endpoint in endpoints:
+        if endpoint.method == "GET" and endpoint.given is not Nothing:
+            schemas.pop(names[endpoint.given, "validation"], None)  # its fields are parameters
     return {
         "openapi": "3.1.0",
         "info": {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from kiki_agent.ledger import IntentRow
@@ -30,6 +30,7 @@ from kiki_agent.web.protocols import EfficiencyDetail, StoredAlert
 from kiki_agent.web.sentence import AlertFact, Facts, PlatformFact, needs, status_line
 from kiki_agent.web.services import Services
 from kiki_agent.web.shapes.overview import (
+    ActionItem,
     BiddingState,
     DayState,
     LedgerState,
@@ -145,7 +146,7 @@ class Overview:
             platforms=platforms,
             optimizer=self._optimizer(sum(1 for each in done if each.kind == "shift")),
             bidding=_bidding(services, counts.get(IntentKind.ADJUST_BID, 0)),
-            actions=done[:ACTIONS],
+            actions=[*_first(done, ACTIONS)],
             actions_today=len(done) + max(0, counts.get(IntentKind.ADJUST_BID, 0) - bids),
             ledger=None
             if services.ledger is None
@@ -311,7 +312,9 @@ def _totals(services: Services, platforms: list[PlatformState]) -> Totals:
     budget = sum(accounts.budget_micros(each.connector) for each in platforms)
     silent = [each.label for each in platforms if each.spend_as_of is None]
     if silent:
-        reason = f"{', '.join(silent)} {'has' if len(silent) == 1 else 'have'} not reported spend yet"
+        all_silent = len(silent) == len(platforms)
+        who = "no platform has" if all_silent else f"{', '.join(silent)} {'has' if len(silent) == 1 else 'have'} not"
+        reason = f"{who} reported spend yet"
         return Totals(
             spent_today=None, budget_today=decimal_text(budget, currency), share=None, as_of=None, cannot_say=reason
         )
@@ -353,6 +356,16 @@ def _last_words(services: Services) -> str:
     moved = any(shift.at == optimizer.last_run for shift in optimizer.recent_shifts)
     held = [(_label(each.platform) or each.connector, each.note) for each in snapshot.details]
     return words.last_cycle(moved, snapshot.average_efficiency is not None, held)
+
+
+def _first(items: Sequence[ActionItem], limit: int) -> Iterator[ActionItem]:
+    """The newest bids and, counted apart, the newest of everything else: many bids never hide a budget move."""
+    left = {True: limit, False: limit}
+    for item in items:
+        is_bid = item.kind == "bid"
+        if left[is_bid] > 0:
+            left[is_bid] -= 1
+            yield item
 
 
 def _state(text: str) -> Literal["ok", "quarantined", "off"]:

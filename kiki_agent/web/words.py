@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kiki_agent.config import Mode
+from kiki_agent.flow.reasons import SENTENCES
 
 MODES = {
     Mode.DEMO: "DEMO · simulated market",
@@ -41,21 +42,8 @@ RESTS = {
 }
 """The same in two or three words."""
 
-WHY = {
-    "ON_PLAN": "value of its customers and pace of the day",
-    "AHEAD_OF_PLAN": "spending faster than the day's plan",
-    "BEHIND_PLAN": "spending slower than the day's plan",
-    "DAILY_CAP": "the platform's cap of the day is nearly used up",
-    "DAILY_BUDGET": "the campaign's budget of the day is nearly used up",
-    "WINDOW_CAP": "the 10-minute limit is nearly used up",
-    "OVERSHOOT": "the platform spent more than its cap",
-    "NO_CAP": "no daily cap is set for this platform",
+WHY = SENTENCES | {
     "KILL_SWITCH": "spending was stopped by a person",
-    "SAFE_HOLD": "the agent was in safe hold",
-    "NO_LEASE": "the right to spend could not be made durable",
-    "CHECK_FAILED": "a safety check could not be made, so the answer was no",
-    "INACTIVE": "the campaign is paused at its platform",
-    "BELOW_MINIMUM": "the bid would be below the platform's minimum",
     "MANUAL": "asked for by a person",
 }
 """Why something was done."""

@@ -164,6 +164,9 @@ class FakeRecords:
         rows = [row for row in self.rows if row.sent_at >= since and (not kinds or row.intent.kind in kinds)]
         return rows[:limit]
 
+    async def receipt(self, key: str) -> Receipt | None:
+        return None
+
     async def counts(self, *, since: Instant) -> Mapping[IntentKind, int]:
         return Counter(row.intent.kind for row in self.rows if row.sent_at >= since)
 

@@ -7,13 +7,16 @@ from typing import Literal
 from aiohttp import web
 
 from kiki_agent.errors import Denied
-from kiki_agent.model import Instant, Intent, IntentKind, Outcome, Platform, intent_key
+from kiki_agent.model import Instant, Intent, IntentKind, Outcome, Platform, Receipt, intent_key
 from kiki_agent.runtime.clock import Stopwatch
 from kiki_agent.web.endpoint import Call, answer
+from kiki_agent.web.once import HEADER
 from kiki_agent.web.problem import FieldProblem, Problem
 from kiki_agent.web.services import Services, need
 from kiki_agent.web.shapes.base import number_or_none
 from kiki_agent.web.shapes.money import BidAnswer, BidBody
+
+Status = Literal["ACCEPTED", "REJECTED", "PENDING"]
 
 CONSENT_DENIED = "denied"
 """Basis of a bid about a person without a consent on record."""
@@ -28,6 +31,9 @@ async def place(call: Call, body: BidBody) -> web.Response:
     now = services.clock.now()
     basis = "not_personal" if body.customer_id is None else CONSENT_DENIED
     intent = _intent(call, body, connector, now)
+    recorded = await need(services.records, "syncledger").receipt(intent.key)
+    if recorded is not None:
+        return _answer(services, connector, intent, *_meaning(recorded), watch)
     try:
         permit = await shield.place(connector, body.campaign_id, body.bid_amount, now, basis=basis)
     except Denied as denied:
@@ -37,21 +43,31 @@ async def place(call: Call, body: BidBody) -> web.Response:
     except Exception:
         await shield.release(permit, services.clock.now())
         raise
+    if receipt.outcome is Outcome.ACCEPTED:
+        await shield.commit(permit, services.clock.now())
+    elif receipt.outcome is Outcome.REJECTED:
+        await shield.release(permit, services.clock.now())
+    return _answer(services, connector, intent, *_meaning(receipt), watch)
+
+
+def _meaning(receipt: Receipt) -> tuple[Status, str | None]:
     match receipt.outcome:
         case Outcome.ACCEPTED:
-            await shield.commit(permit, services.clock.now())
-            return _answer(services, connector, intent, "ACCEPTED", None, watch)
+            return "ACCEPTED", None
         case Outcome.REJECTED:
-            await shield.release(permit, services.clock.now())
-            return _answer(services, connector, intent, "REJECTED", _platform_reason(receipt.reason), watch)
+            return "REJECTED", "RATE_LIMITED" if receipt.reason == "RATE_LIMITED" else "PLATFORM_ERROR"
         case Outcome.UNKNOWN:
-            return _answer(services, connector, intent, "PENDING", "UNKNOWN_OUTCOME", watch)
+            return "PENDING", "UNKNOWN_OUTCOME"
 
 
 def _intent(call: Call, body: BidBody, connector: str, now: Instant) -> Intent:
-    number = next(call.house.bid_numbers)
+    given = call.request.headers.get(HEADER)
+    if given is None:
+        key = intent_key(connector, body.campaign_id, IntentKind.PLACE_BID, now, "http", next(call.house.bid_numbers))
+    else:
+        key = intent_key(connector, body.campaign_id, IntentKind.PLACE_BID, body.bid_amount, f"http {given}")
     return Intent(
-        key=intent_key(connector, body.campaign_id, IntentKind.PLACE_BID, now, "http", number),
+        key=key,
         kind=IntentKind.PLACE_BID,
         connector=connector,
         campaign_id=body.campaign_id,
@@ -85,15 +101,11 @@ def _invalid(field: str, message: str) -> Problem:
     return Problem(422, f"{field}: {message}", fields=[FieldProblem(field, message)])
 
 
-def _platform_reason(reason: str) -> str:
-    return "RATE_LIMITED" if reason == "RATE_LIMITED" else "PLATFORM_ERROR"
-
-
 def _answer(
     services: Services,
     connector: str,
     intent: Intent,
-    status: Literal["ACCEPTED", "REJECTED", "PENDING"],
+    status: Status,
     reason: str | None,
     watch: Stopwatch,
 ) -> web.Response:

@@ -18,12 +18,12 @@
   /* -- time ---------------------------------------------------------------------------------------------------- */
 
   const now = () => Date.parse(view.at) + (performance.now() - received) * (view.speed || 1);
-  const age = (iso) => Format.ago((now() - Date.parse(iso)) / 1000);
+  const age = (iso, old) => Format[old ? "old" : "ago"]((now() - Date.parse(iso)) / 1000);
 
   function clockwork() {
     if (!view) return;
     for (const element of document.querySelectorAll("[data-since]")) {
-      say(element, (element.dataset.before || "") + age(element.dataset.since));
+      say(element, (element.dataset.before || "") + age(element.dataset.since, element.dataset.old));
     }
     const due = view.optimizer.next_run;
     const big = at("countdown");
@@ -38,8 +38,8 @@
     }
   }
 
-  function aged(iso, before = "") {
-    return make("span", { "data-since": iso, "data-before": before }, before + age(iso));
+  function aged(iso, before = "", old = null) {
+    return make("span", { "data-since": iso, "data-before": before, "data-old": old }, before + age(iso, old));
   }
 
   function cannot(element, why) {
@@ -173,10 +173,12 @@
       ratioNote: make("div", { class: "note" }),
       used: make("span", { class: "value" }), limit: make("span", { class: "of" }), windowBar: make("div", { class: "meter thin" }),
     };
+    row.spentPair = make("div", { class: "pair" }, row.spent, row.budget);
+    row.ratioPair = make("div", { class: "pair" }, row.ratio, row.spark, row.against);
     row.tr = make("tr", {},
       make("th", { scope: "row" }, row.name, row.tag, row.campaigns),
-      cell("Spent today", make("div", { class: "pair" }, row.spent, row.budget), row.bar, row.spentNote),
-      cell("Efficiency", make("div", { class: "pair" }, row.ratio, row.spark, row.against), row.lean, row.ratioNote),
+      cell("Spent today", row.spentPair, row.bar, row.spentNote),
+      cell("Efficiency", row.ratioPair, row.lean, row.ratioNote),
       cell("Last minutes, of the limit", make("div", { class: "pair" }, row.used, row.limit), row.windowBar));
     return row;
   }
@@ -189,11 +191,12 @@
     row.tag.hidden = !tag;
     say(row.campaigns, `${each.active_campaigns} of ${Format.plural(each.campaigns, "campaign", "campaigns")} on`);
     if (each.spent_today === null) {
-      say(row.spent, "");
-      say(row.budget, `of ${Format.money(each.budget)}`);
+      row.spentPair.hidden = true;
       row.bar.hidden = true;
-      redraw(row.spentNote, [each.spend_cannot_say], (why) => document.createTextNode(`Cannot say, because ${why}.`));
+      redraw(row.spentNote, [each.spend_cannot_say, each.budget], (text, index) =>
+        document.createTextNode(index === 0 ? `Cannot say, because ${text}. ` : `The day’s budget is ${Format.money(text)}.`));
     } else {
+      row.spentPair.hidden = false;
       say(row.spent, Format.money(each.spent_today));
       say(row.budget, `of ${Format.money(each.budget)}`);
       row.bar.hidden = each.share === null;
@@ -216,9 +219,8 @@
   function efficiencyOf(row, each) {
     row.lean.hidden = each.against_average === null;
     spark(row.spark, each.efficiency_history, `efficiency of ${each.label} over the last cycles`);
+    row.ratioPair.hidden = each.efficiency === null;
     if (each.efficiency === null) {
-      say(row.ratio, "");
-      say(row.against, "");
       redraw(row.ratioNote, [each.efficiency_cannot_say], (why) => document.createTextNode(`Cannot say, because ${why}.`));
       return;
     }
@@ -228,9 +230,9 @@
       lean(row.lean, each.against_average, view.optimizer.threshold, `${Format.signed(each.against_average)} against the average`);
     }
     const money = each.ltv !== null && each.cac !== null
-      ? `${Format.money(each.ltv)} value for ${Format.money(each.cac)} a customer` : "";
+      ? `worth ${Format.money(each.ltv)}, cost ${Format.money(each.cac)} a customer` : "";
     redraw(row.ratioNote, [each.held_by || money, each.efficiency_as_of], (value, index) =>
-      index === 0 ? document.createTextNode(sentence(value)) : value ? aged(value, " · data ") : document.createTextNode(""));
+      index === 0 ? document.createTextNode(sentence(value)) : value ? aged(value, " · ", "yes") : document.createTextNode(""));
   }
 
   const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
@@ -274,11 +276,13 @@
     const lowered = bids.length - raised;
     const open = bids.filter((each) => each.outcome !== "done").length;
     const parts = [raised ? `${raised} raised` : "", lowered ? `${lowered} lowered` : "", open ? `${open} not confirmed` : ""];
+    const earlier = view.bidding.bids_changed_today - view.actions.filter((each) => each.kind === "bid").length;
+    const more = earlier > 0 && bids.includes(view.actions.filter((each) => each.kind === "bid").at(-1)) ? ` and ${Format.count(earlier)} earlier` : "";
     const [newest, oldest] = [bids[0].at, bids[bids.length - 1].at];
     return make("li", { "data-kind": "bids" },
       make("time", { datetime: newest }, Format.clock(newest, true)),
       make("details", {},
-        make("summary", {}, `Changed ${bids.length} bids `, make("span", { class: "why" }, `since ${Format.clock(oldest, true)}: ${parts.filter(Boolean).join(", ")}`)),
+        make("summary", {}, `Changed ${bids.length}${more} bids `, make("span", { class: "why" }, `since ${Format.clock(oldest, true)}: ${parts.filter(Boolean).join(", ")}`)),
         make("ol", { class: "inner" }, ...bids.map(actionItem))));
   }
 

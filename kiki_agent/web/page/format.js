@@ -37,6 +37,8 @@ const Format = (() => {
     return `${Math.round(s / 86400)} days ago`;
   }
 
+  const old = (seconds) => ago(seconds).replace(/ago$/, "old");
+
   function until(seconds) {
     const s = Math.max(0, Math.ceil(seconds));
     if (s === 0) return "now";
@@ -62,5 +64,5 @@ const Format = (() => {
     return `${count(number)} ${number === 1 ? one : many}`;
   }
 
-  return { locate, isAmount, money, count, ratio, percent, signed, ago, until, clock, moment, plural };
+  return { locate, isAmount, money, count, ratio, percent, signed, ago, old, until, clock, moment, plural };
 })();

@@ -50,7 +50,7 @@ def micros_from_wire(value: object) -> int:
         amount = Decimal(value)
     if not amount.is_finite():
         raise ValueError("must be a finite amount")
-    if abs(amount) * MICROS > MAX_MICROS:
+    if amount.adjusted() > 12 or abs(amount) * MICROS > MAX_MICROS:
         raise ValueError(f"must be at most {MAX_MICROS // MICROS}")
     if amount != 0 and amount.adjusted() < -6:
         raise ValueError("has more than 6 decimals")
