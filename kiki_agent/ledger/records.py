@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kiki_agent.ledger.intents import IntentRow, count_by_kind, recent_rows
+from kiki_agent.ledger.intents import IntentRow, count_by_kind, find, recent_rows
 from kiki_agent.ledger.reallocations import ReallocationRow, list_reallocations
 from kiki_agent.model.intent import IntentKind
+from kiki_agent.model.receipt import Receipt
 from kiki_agent.model.time import Instant
 from kiki_agent.store import Store
 
@@ -28,6 +29,10 @@ class Records:
     async def intents(self, *, since: Instant, kinds: Sequence[IntentKind] = (), limit: int = 50) -> list[IntentRow]:
         """Changes sent to platforms since an instant, newest first; all kinds when none is named."""
         return await self._store.read(lambda connection: recent_rows(connection, since, kinds, limit))
+
+    async def receipt(self, key: str) -> Receipt | None:
+        """What is on record for the key of an intent; `unknown` while it is under way, None when there is none."""
+        return (await self._store.read(lambda connection: find(connection, [key]))).get(key)
 
     async def counts(self, *, since: Instant) -> dict[IntentKind, int]:
         """How many changes of each kind were sent to platforms since an instant."""
