@@ -297,6 +297,7 @@ class Accounts:
         self._confirmed_at[intent.connector, intent.campaign_id] = self.receipts
         match intent.kind:
             case IntentKind.ADJUST_BID:
+                self._expect(row, int(self.table.bid_micros[row]), intent.after)
                 self.table.set_bid(row, intent.after)
                 self.table.bid_set_at[row] = max(int(self.table.bid_set_at[row]), intent.at)
             case IntentKind.SET_BUDGET:
@@ -307,6 +308,14 @@ class Accounts:
                 pass
 
     # -- inside --------------------------------------------------------------------------------------------------
+
+    def _expect(self, row: int, before: int, after: int) -> None:
+        """Let the rates follow a new bid until reports tell."""
+        table = self.table
+        mean, upper = spend.rates_after_bid(
+            int(table.mean_rate_per_ks[row]), int(table.spend_rate_micros_per_s[row]), before, after
+        )
+        table.mean_rate_per_ks[row], table.spend_rate_micros_per_s[row] = mean, upper
 
     def _row(self, connector: str, campaign_id: str) -> Campaign:
         return self.table.rows[self.table.index[connector, campaign_id]]
@@ -321,7 +330,9 @@ class Accounts:
             low, high = self.table.bounds[connector]
             self.table.spend_as_of[low:high] = self._state[connector].spend_as_of
             fresh = np.flatnonzero(origin[low:high] < 0) + low
-            self.table.spend_rate_micros_per_s[fresh] = self.table.daily_budget_micros[fresh] // 86_400 + 1
+            even = self.table.daily_budget_micros[fresh]
+            self.table.mean_rate_per_ks[fresh] = even * 1_000 // 86_400
+            self.table.spend_rate_micros_per_s[fresh] = even // 86_400 + 1
 
     def _advance_spend(self, connector: str, spent: Ints, as_of: int) -> None:
         """Move a connector's spend to a newer report."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from kiki_agent.model.time import MILLISECOND, SECOND
+from kiki_agent.model.time import SECOND
 
 Ints = npt.NDArray[np.int64]
 
@@ -39,7 +39,12 @@ def upper_rates(mean_per_ks: Ints, spent_micros: Ints, span: int, daily_budget_m
     return upper
 
 
-def expected_spend(mean_per_ks: Ints, age: Ints) -> Ints:
-    """Spend expected within `age` microseconds at the mean rates."""
-    expected: Ints = mean_per_ks * (np.maximum(age, 0) // MILLISECOND) // 1_000_000
-    return expected
+def rates_after_bid(mean_per_ks: int, upper: int, before_micros: int, after_micros: int) -> tuple[int, int]:
+    """Mean and upper rate to expect after a bid changed, until reports tell: price and volume both follow the bid.
+
+    So spend follows its square, at most fourfold; the upper estimate only ever rises by it.
+    """
+    if before_micros <= 0 or after_micros == before_micros:
+        return mean_per_ks, upper
+    square = min((after_micros / before_micros) ** 2, 4.0)
+    return int(mean_per_ks * square), max(upper, int(upper * square))

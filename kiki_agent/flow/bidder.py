@@ -122,7 +122,15 @@ class Bidder(Loop):
             return self.last_reason
         if failure is None:
             bids, reasons = settle(
-                now, self.pace.hold, table, self._wanted, self._own, answer.bid_micros, answer.reason, self.standing
+                now,
+                self.pace.hold,
+                self.accounts.day_start,
+                table,
+                self._wanted,
+                self._own,
+                answer.bid_micros,
+                answer.reason,
+                self.standing,
             )
         else:
             bids = np.zeros(len(table), dtype=np.int64)

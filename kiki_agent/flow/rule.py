@@ -11,10 +11,13 @@ import numpy.typing as npt
 from kiki_agent.accounts import CampaignTable
 from kiki_agent.flow.reasons import CAPPED, SHIELD
 from kiki_agent.model import IntentKind
+from kiki_agent.shield import LevelReason
 
 Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.uint8]
 
+STOPPED = 900_000_000
+"""A campaign stopped because its day is used up is looked at again after this many microseconds, or on the next day."""
 STEEP = 0.75
 """A bid that is to fall below this part of the one in force waits a third of the usual time only."""
 RETRY_CUT = 60_000_000
@@ -24,6 +27,7 @@ RETRY_CUT = 60_000_000
 def settle(
     now: int,
     hold: int,
+    day_start: Ints,
     table: CampaignTable,
     wanted: Ints,
     own: Flags,
@@ -35,26 +39,34 @@ def settle(
 
     A permit below the wish is cut to the platform's step. What the shield lowered stays lowered for `hold`
     microseconds, so that a cap that leaves a little more or less on every tick does not move bids on every tick.
+    `day_start` is the first instant of the running account day of each connector.
     """
     lowered = (refused != 0) & (wanted > 0)
     if not lowered.any():
-        return (permitted, own) if not standing.capped else _patience(now, hold, permitted, own, standing)
+        if not standing.capped:
+            return permitted, own
+        return _patience(now, hold, day_start[table.connector_index], permitted, own, standing)
     bids, reasons = permitted.copy(), own.copy()
     reasons[lowered] = refused[lowered] + SHIELD
     steps = table.bid_step_micros[lowered]
     cut = bids[lowered] // steps * steps
     bids[lowered] = np.where(cut < table.min_bid_micros[lowered], 0, cut)
-    return _patience(now, hold, bids, reasons, standing)
+    return _patience(now, hold, day_start[table.connector_index], bids, reasons, standing)
 
 
-def _patience(now: int, hold: int, bids: Ints, reasons: Flags, standing: Standing) -> tuple[Ints, Flags]:
+def _patience(
+    now: int, hold: int, day_start: Ints, bids: Ints, reasons: Flags, standing: Standing
+) -> tuple[Ints, Flags]:
     """Keep what the shield lowered a moment ago, where more would now be permitted."""
-    waits = np.isin(standing.reasons, _CAPPED) & (now - standing.at < hold) & (bids >= standing.bids)
+    stopped = (standing.bids == 0) & (standing.reasons != _WINDOW) & (standing.at >= day_start)
+    enough = now - standing.at >= np.where(stopped, max(STOPPED, hold), hold)
+    waits = np.isin(standing.reasons, _CAPPED) & ~enough & (bids >= standing.bids)
     if not waits.any():
         return bids, reasons
     return np.where(waits, standing.bids, bids), np.where(waits, standing.reasons, reasons)
 
 
+_WINDOW = SHIELD + LevelReason.WINDOW_CAP
 _CAPPED = np.array(sorted(CAPPED), dtype=np.uint8)
 
 

@@ -5,8 +5,8 @@
     wish    = bid in force x sqrt(needed / observed speed), never above worth
 
 The bid in force carries what was learned about the auction, so there is no hidden state to wind up or to lose: a
-restarted agent goes on where the platforms stand. The square root halves each correction (in logarithms), because
-spend answers a bid more than in proportion. Conversion rates are shrunk to their platform's rate (beta-binomial with
+restarted agent goes on where the platforms stand. The square root is there because price and volume both follow the
+bid, so spend follows its square. Conversion rates are shrunk to their platform's rate (beta-binomial with
 a prior worth `PRIOR_CLICKS` clicks; Casella, "An introduction to empirical Bayes data analysis", 1985).
 
 Sums and differences are integers; ratios are IEEE doubles from + - x / and sqrt alone, which round the same way in
@@ -115,8 +115,9 @@ def on_grid(wish: float, base: int, grid: Column, step: int, least: int, most: i
     if found > most:
         found = most
     found = found // step * step
-    if found <= base and wish > base and int(grid[low]) > base and base + step <= most:
-        found = base + step
+    above = (base // step + 1) * step
+    if found <= base and wish > base and int(grid[low]) > base and above <= most:
+        found = above
     if found < least:
         found = (least + step - 1) // step * step
     return found if found <= most else 0

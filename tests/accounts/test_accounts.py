@@ -145,7 +145,9 @@ async def test_spend_rates_follow_reports_and_the_upper_one_is_never_below_even_
     table = desk.accounts.table
     assert 1_900_000 <= table.mean_rate_per_ks[0] <= 2_000_000, "120,000 a minute are 2,000 a second"
     assert table.spend_rate_micros_per_s[0] >= 2 * 1_900
-    assert table.mean_rate_per_ks[1] == 0
+    assert table.mean_rate_per_ks[1] < 0.01 * 100_000_000 / 86.4, (
+        "it began with the even speed and was never seen to spend"
+    )
     assert table.spend_rate_micros_per_s[1] >= 100_000_000 // 86_400
     assert table.spend_as_of.tolist() == [NOON + HOUR] * 2
 
