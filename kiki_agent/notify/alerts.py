@@ -99,7 +99,10 @@ class Alerts:
                 " FROM notifications ORDER BY created_at DESC, notification_id LIMIT ? OFFSET ?",
                 (limit, offset),
             ).fetchall()
-            return [StoredAlert(*row[:5], msgspec.json.decode(row[5]), row[6], row[7]) for row in rows]
+            return [
+                StoredAlert(row[0], row[1], row[2], row[3], row[4], msgspec.json.decode(row[5]), row[6], row[7])
+                for row in rows
+            ]
 
         return await self._store.read(read)
 
