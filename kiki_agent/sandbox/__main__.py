@@ -6,9 +6,10 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str]) -> NoReturn:
     """Parse, leave the starter's side if asked to, and serve."""
     parser = argparse.ArgumentParser(prog="python -m kiki_agent.sandbox")
     parser.add_argument("folder", type=Path)
@@ -25,9 +26,10 @@ def main(arguments: list[str]) -> int:
     if options.detach and os.fork() > 0:
         os._exit(0)  # the starter waits for this one; the other belongs to nobody
     from kiki_agent.model import Instant
+    from kiki_agent.runtime.shutdown import leave_now
     from kiki_agent.sandbox.process import run_sandbox
 
-    return run_sandbox(
+    code = run_sandbox(
         options.folder,
         options.port,
         options.seed,
@@ -39,7 +41,8 @@ def main(arguments: list[str]) -> int:
         options.idle_exit,
         announce=options.detach,
     )
+    leave_now(code)  # everything is on disk, and taking a compiler apart again would only keep the agent waiting
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main(sys.argv[1:])

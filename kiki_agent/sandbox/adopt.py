@@ -139,9 +139,19 @@ async def _end(state: SandboxState) -> None:
     due = clock.now() + STOP_TIMEOUT
     with suppress(ProcessLookupError):
         os.kill(state.pid, signal.SIGTERM)
-        while True:
+        while not _is_corpse(state.pid):
             await clock.sleep_for(20 * MILLISECOND)
             os.kill(state.pid, signal.SIGKILL if clock.now() > due else 0)
+
+
+def _is_corpse(pid: int) -> bool:
+    """True for a process that has ended and whose number is still taken: nobody's child waits for the first process of
+    the system to bury it, and in a container that may be one that never does."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return False
+    return status.rpartition(b")")[2].split()[:1] == [b"Z"]
 
 
 def _launch(folder: Path, options: Mapping[str, float], until_ready: bool) -> None:
