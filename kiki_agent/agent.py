@@ -24,6 +24,7 @@ from kiki_agent.hooks.manager import Plugins
 from kiki_agent.ledger import DecisionBook, Ledger, Outbox, Records
 from kiki_agent.ledger.upkeep import HeadLoop, VerifyLoop
 from kiki_agent.model import SECOND, Instant, Intent, Outcome, Platform, Receipt, micros_from_text
+from kiki_agent.model.money import MICROS
 from kiki_agent.notify import Alerts, DeliveryLoop
 from kiki_agent.optimizer import Optimizer
 from kiki_agent.runtime.clock import Clock
@@ -290,6 +291,15 @@ class Agent:
         intents = arguments[0]
         assert isinstance(intents, Sequence)
         return [Receipt(intent.key, Outcome.REJECTED, "DRY_RUN") for intent in intents if isinstance(intent, Intent)]
+
+    def day_of(self, platform: Platform, number: int) -> float:
+        """For gauges, over a platform's connectors: 0 = spent today, 1 = daily cap (both in units), 2 = share in use."""
+        now = self.world.clock.now()
+        days = [self.shield.status(name, now) for name, other in self.platforms.items() if other is platform]
+        spent = sum(day.spent_today_micros for day in days)
+        reserved = sum(day.reserved_micros for day in days)
+        cap = sum(day.daily_cap_micros or 0 for day in days)
+        return (spent / MICROS, cap / MICROS, (spent + reserved) / cap if cap else 0.0)[number]
 
     def _caps(self, table: ConnectorSettings) -> Caps:
         return Caps(

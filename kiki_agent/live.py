@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
@@ -213,6 +214,11 @@ class _Process:
         metrics.read_on_scrape(metrics.ledger_entries, lambda: agent.ledger.head[0])
         metrics.read_on_scrape(metrics.signals_dropped, lambda: self.signals.dropped)
         metrics.read_loops(agent.supervisor.health.values)
+        for platform in sorted(set(agent.platforms.values())):
+            spent, limit, used = (partial(agent.day_of, platform, number) for number in range(3))
+            metrics.read_on_scrape(metrics.budget_spent(platform.rpc_name), spent)
+            metrics.read_on_scrape(metrics.budget_limit(platform.rpc_name), limit)
+            metrics.read_on_scrape(metrics.budget_utilization(platform.rpc_name), used)
         metrics.read_on_scrape(metrics.db_bytes("db"), lambda: agent.store.sizes()["db"])
         metrics.read_on_scrape(metrics.db_bytes("wal"), lambda: agent.store.sizes()["wal"])
 

@@ -29,7 +29,9 @@ def micros_from_text(text: str) -> int:
     """Exact micros of a decimal text such as `"12.34"`. Raises ValueError on anything else, exponents too."""
     if not _AMOUNT.fullmatch(text):
         raise ValueError(f"{text[:40]!r} is not an amount such as 12.34")
-    return int(Decimal(text).scaleb(6))
+    whole, _, fraction = text.removeprefix("-").partition(".")
+    micros = int(whole) * MICROS + int(fraction.ljust(6, "0"))
+    return -micros if text[0] == "-" else micros
 
 
 def decimal_text(micros: int, currency: str) -> str:
