@@ -293,7 +293,7 @@ class Agent:
         return [Receipt(intent.key, Outcome.REJECTED, "DRY_RUN") for intent in intents if isinstance(intent, Intent)]
 
     def day_of(self, platform: Platform, number: int) -> float:
-        """For gauges, over a platform's connectors: 0 = spent today, 1 = daily cap (both in units), 2 = share in use."""
+        """For gauges, over a platform's connectors: 0 = spent today, 1 = daily cap (in units), 2 = share in use."""
         now = self.world.clock.now()
         days = [self.shield.status(name, now) for name, other in self.platforms.items() if other is platform]
         spent = sum(day.spent_today_micros for day in days)
