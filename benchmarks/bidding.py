@@ -57,7 +57,7 @@ def columns(n: int) -> tuple[object, ...]:
 def by_numpy(*args: object) -> None:
     """The same rule in whole-column numpy; written for this comparison alone, and checked against the kernel."""
     (now, policy, grid, platforms, curves, connector, eligible, budget, bid, least, step, today, as_of, rate, clicks,
-     conversions, held, held_reason, held_at, wanted, reason) = args  # fmt: skip
+     conversions, held, _, held_at, wanted, reason) = args  # fmt: skip
     share = (platforms[:, 2] + 1.0) / (platforms[:, 1] + 100.0)
     prior = policy[bids.PRIOR_CLICKS]
     converted = (conversions + prior * share[connector]) / (clicks + float(prior))
@@ -75,7 +75,7 @@ def by_numpy(*args: object) -> None:
         hour = np.minimum(until * bids.HOURS // length, bids.HOURS - 1)
         rest = until * bids.HOURS - hour * length
         low, high = curves[connector, hour], curves[connector, hour + 1]
-        return budget * (low + (high - low) * (rest / length)) / 1e6
+        return budget * ((low + (high - low) * (rest / length)) / 1e6)
 
     plan_now, plan_then = planned(elapsed), planned(elapsed + horizon)
     seconds = horizon / 1e6

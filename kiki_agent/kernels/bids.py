@@ -67,17 +67,16 @@ def conversion_rate(clicks: int, conversions: int, all_clicks: int, all_conversi
     return (conversions + prior_clicks * platform) / (clicks + float(prior_clicks))
 
 
-def planned(budget: int, elapsed: int, length: int, curve: Column) -> float:
-    """Micros of a daily budget that should be spent after `elapsed` of `length` microseconds of the account day."""
+def planned_share(elapsed: int, length: int, curve: Column) -> float:
+    """Part of a daily budget that should be spent after `elapsed` of `length` microseconds of the account day."""
     if elapsed <= 0:
         return 0.0
     if elapsed >= length:
-        return float(budget)
+        return 1.0
     hour = elapsed * HOURS // length
     rest = elapsed * HOURS - hour * length
     low = int(curve[hour])
-    share = low + (int(curve[hour + 1]) - low) * (rest / float(length))
-    return budget * share / 1e6
+    return (low + (int(curve[hour + 1]) - low) * (rest / float(length))) / 1e6
 
 
 def correction(needed: float, even: float, rate: float, bid: int, weight_s: int) -> float:
@@ -127,7 +126,7 @@ def on_grid(wish: float, base: int, grid: Column, step: int, least: int, most: i
     "void(int64, int64[::1], int64[::1], int64[:,::1], int64[:,::1],"
     " int64[::1], uint8[::1], int64[::1], int64[::1], int64[::1], int64[::1], int64[::1], int64[::1], int64[::1],"
     " int64[::1], int64[::1], int64[::1], uint8[::1], int64[::1], int64[::1], uint8[::1])",
-    inline=(conversion_rate, planned, correction, on_grid),
+    inline=(conversion_rate, planned_share, correction, on_grid),
 )
 def decide_bids(
     now: int,
@@ -159,6 +158,21 @@ def decide_bids(
     platform, 0 = none known. `held_*` is what was decided last and when; a decision stands at least `policy[HOLD]`
     microseconds unless it would break a limit.
     """
+    value_share = policy[VALUE_SHARE_PPM] / 1e6
+    target_share = policy[TARGET_PPM] / 1e6
+    stop_share = policy[STOP_PPM] / 1e6
+    tolerated_share = policy[TOLERANCE_PPM] / 1e6
+    dead_band = policy[DEAD_BAND_PPM] / 1e6
+    share_now = np.zeros(len(platforms))
+    share_then = np.zeros(len(platforms))
+    seconds_left = np.ones(len(platforms))
+    for k in range(len(platforms)):
+        length = int(platforms[k, 4]) - int(platforms[k, 3])
+        elapsed = min(max(now - int(platforms[k, 3]), 0), length)
+        horizon = max(min(int(policy[HORIZON]), length - elapsed), LEAST_HORIZON)
+        share_now[k] = planned_share(elapsed, length, curves[k])
+        share_then[k] = planned_share(elapsed + horizon, length, curves[k])
+        seconds_left[k] = horizon / 1e6
     for i in range(len(connector)):
         k = int(connector[i])
         amount = int(budget[i])
@@ -170,21 +184,18 @@ def decide_bids(
             wanted[i] = 0
             reason[i] = NO_BUDGET
             continue
-        start = int(platforms[k, 3])
-        length = int(platforms[k, 4]) - start
-        elapsed = min(max(now - start, 0), length)
-        unseen = max(now - max(int(spend_as_of[i]), start), 0) // 1_000
+        unseen = max(now - max(int(spend_as_of[i]), int(platforms[k, 3])), 0) // 1_000
         rate = int(rate_per_ks[i])
         spent = int(spend_today[i]) + rate * unseen // 1_000_000
         holding = held_at[i] > 0 and now - held_at[i] < policy[HOLD]
-        if spent >= amount * (policy[STOP_PPM] / 1e6):
+        if spent >= amount * stop_share:
             wanted[i] = 0
             reason[i] = BUDGET_SPENT
             continue
         share = conversion_rate(
             int(clicks[i]), int(conversions[i]), int(platforms[k, 1]), int(platforms[k, 2]), int(policy[PRIOR_CLICKS])
         )
-        worth = min(int(platforms[k, 0]) * share * (policy[VALUE_SHARE_PPM] / 1e6), float(policy[MAX_BID]))
+        worth = min(int(platforms[k, 0]) * share * value_share, float(policy[MAX_BID]))
         most = int(worth)
         least = int(min_bid[i])
         step = max(int(bid_step[i]), 1)
@@ -197,23 +208,22 @@ def decide_bids(
             wanted[i] = held
             reason[i] = held_reason[i]
             continue
-        horizon = max(min(int(policy[HORIZON]), length - elapsed), LEAST_HORIZON)
-        plan_now = planned(amount, elapsed, length, curves[k])
-        plan_then = planned(amount, elapsed + horizon, length, curves[k])
-        seconds = horizon / 1e6
-        needed = (plan_then * (policy[TARGET_PPM] / 1e6) - spent) / seconds
+        seconds = float(seconds_left[k])
+        plan_now = amount * float(share_now[k])
+        plan_then = amount * float(share_then[k])
+        needed = (plan_then * target_share - spent) / seconds
         even = (plan_then - plan_now) / seconds
         base = int(bid[i])
         if base <= 0:
             base = max(most // 2, least)
         wish = base * correction(needed, even, rate / 1_000.0, base, int(policy[RATE_WEIGHT_S]))
-        band = held * (policy[DEAD_BAND_PPM] / 1e6)
+        band = held * dead_band
         if held > 0 and held <= most and held - band < wish and wish < held + band:
             chosen = held
         else:
             chosen = on_grid(min(wish, worth), base, grid, step, least, most)
         wanted[i] = chosen
-        tolerance = amount * (policy[TOLERANCE_PPM] / 1e6)
+        tolerance = amount * tolerated_share
         if chosen == 0:
             reason[i] = BELOW_MINIMUM
         elif wish > worth:

@@ -178,7 +178,8 @@ def distribution(connection: sqlite3.Connection, client_id: str, platform: str, 
     """Mean and quartiles of the predictions made after `after` and not later than `until`."""
     window = (client_id, platform, after, until)
     count, total = connection.execute(
-        f"SELECT count(*), sum(predicted_ltv_micros) FROM ltv_predictions WHERE {_WINDOW}", window
+        f"SELECT count(*), sum(predicted_ltv_micros) FROM ltv_predictions INDEXED BY ltv_predictions_platform WHERE {_WINDOW}",
+        window,
     ).fetchone()
     if not count:
         return Distribution(0, None, None, None)
@@ -186,7 +187,7 @@ def distribution(connection: sqlite3.Connection, client_id: str, platform: str, 
     def quartile(quarter: int) -> int:
         place, fourths = quartile_place(count, quarter)
         near = connection.execute(
-            f"SELECT predicted_ltv_micros FROM ltv_predictions WHERE {_WINDOW}"
+            f"SELECT predicted_ltv_micros FROM ltv_predictions INDEXED BY ltv_predictions_platform WHERE {_WINDOW}"
             " ORDER BY predicted_ltv_micros LIMIT 2 OFFSET ?",
             (*window, place),
         ).fetchall()

@@ -139,11 +139,11 @@ class Market:
     def _performance(self, instance_id: str, window: object) -> PerformanceReport:
         assert isinstance(window, DayWindow)
         rows = []
+        days = [local_day(self.now - back * DAY, "UTC") for back in range(1, 15)]
         for connector, name in self.entities:
-            for back in range(1, 15):
-                day = local_day(self.now - back * DAY, "UTC")
+            for day in days:
                 if connector == instance_id and window.first_day <= day <= window.last_day:
                     clicks = self.clicks.get((connector, name, day), 500)
                     conversions = int(clicks * self.history_rate)
                     rows.append(PerformanceRow(name, day, clicks * 40, clicks, conversions, clicks * 400_000, 0))
-        return PerformanceReport(tuple(rows), self.now, local_day(self.now - DAY, "UTC"))
+        return PerformanceReport(tuple(rows), self.now, days[0])

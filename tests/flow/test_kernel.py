@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from kiki_agent.config import BiddingSettings
 from kiki_agent.flow.pacing import EVEN, Pace, bid_grid, plan_curve, policy_cells
 from kiki_agent.kernels import bids
-from kiki_agent.kernels.bids import conversion_rate, decide_bids, on_grid, planned
+from kiki_agent.kernels.bids import conversion_rate, decide_bids, on_grid, planned_share
 from kiki_agent.model import DAY, HOUR, SECOND
 
 from .market import MIDNIGHT
@@ -178,11 +178,11 @@ def test_a_plan_spends_everything_whatever_the_length_of_the_day(hours: int) -> 
     weights = [1] * 12 + [3] * 12
     curve = plan_curve(weights)
     length = hours * HOUR
-    assert planned(96_000_000, 0, length, curve) == 0
-    assert planned(96_000_000, length // 2, length, curve) == pytest.approx(24_000_000, rel=1e-5)
-    assert planned(96_000_000, length, length, curve) == 96_000_000
-    amounts = [planned(96_000_000, length * part // 100, length, curve) for part in range(101)]
-    assert amounts == sorted(amounts)
+    assert planned_share(0, length, curve) == 0
+    assert planned_share(length // 2, length, curve) == pytest.approx(0.25, rel=1e-5)
+    assert planned_share(length, length, curve) == 1
+    shares = [planned_share(length * part // 100, length, curve) for part in range(101)]
+    assert shares == sorted(shares)
 
 
 @pytest.mark.parametrize("weights", [[1] * 23, [0] * 24, [1] * 23 + [-1]])
