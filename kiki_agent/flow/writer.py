@@ -64,7 +64,6 @@ class BidWriter(Loop):
         self._tried: dict[str, Instant] = {}
         self._patience = patience
         self._retry_at: Instant | None = None
-        self._reconcile = True
         self.sent = 0
         self.accepted = 0
         self.rejected = 0
@@ -74,9 +73,8 @@ class BidWriter(Loop):
 
     async def tick(self, now: Instant) -> str | None:
         """Settle what is unsettled, then send what is due. Returns why nothing was sent."""
-        if self._reconcile:
+        if self._outbox.unsettled_count:  # also what others sent: budgets, and what the last process left
             await self._outbox.reconcile(now, self.connector)
-            self._reconcile = self._unsettled()
         table = self._accounts.table
         if self._bidder.version != table.version:
             return "no decisions about these campaigns yet"
@@ -113,19 +111,12 @@ class BidWriter(Loop):
     def _tried_at(self, row: int) -> int:
         return self._tried.get(self._accounts.table.rows[row].campaign_id, 0)
 
-    def _unsettled(self) -> bool:
-        return any(
-            self._outbox.unsettled(self.connector, each.campaign_id)
-            for each in self._accounts.campaigns(self.connector)
-        )
-
     def _permitted(self, batch: list[Write], now: Instant) -> list[Intent]:
         """The intents that may go out now."""
         intents = []
         for write in batch:
             campaign_id = self._accounts.table.rows[write.row].campaign_id
             if self._outbox.unsettled(self.connector, campaign_id):
-                self._reconcile = True
                 continue
             intent = Intent(
                 key=intent_key(self.connector, campaign_id, write.kind, now),
@@ -164,5 +155,4 @@ class BidWriter(Loop):
                     _log.warning("change_refused", text, connector=self.connector, reason=receipt.reason)
                 case Outcome.UNKNOWN:
                     self.unknown += 1
-                    self._reconcile = True
                     self._tried[intent.campaign_id] = now
