@@ -176,7 +176,7 @@
     row.spentPair = make("div", { class: "pair" }, row.spent, row.budget);
     row.ratioPair = make("div", { class: "pair" }, row.ratio, row.spark, row.against);
     row.tr = make("tr", {},
-      make("th", { scope: "row" }, row.name, row.tag, row.campaigns),
+      make("th", { scope: "row" }, row.name, " ", row.tag, row.campaigns),
       cell("Spent today", row.spentPair, row.bar, row.spentNote),
       cell("Efficiency", row.ratioPair, row.lean, row.ratioNote),
       cell("Last minutes, of the limit", make("div", { class: "pair" }, row.used, row.limit), row.windowBar));
