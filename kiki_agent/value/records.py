@@ -36,6 +36,8 @@ _CURSOR = """
 INSERT INTO crm_sync_state (provider, cursor, last_run_at) VALUES (?, ?, ?)
 ON CONFLICT (provider) DO UPDATE SET cursor = excluded.cursor, last_run_at = excluded.last_run_at
 """
+_BY_VALUE = "ltv_predictions INDEXED BY ltv_predictions_platform"
+"""The index holds all that is asked for, in the order of values; left to itself SQLite takes the one by time."""
 _WINDOW = "client_id = ? AND platform = ? AND predicted_at > ? AND predicted_at <= ?"
 
 
@@ -178,7 +180,7 @@ def distribution(connection: sqlite3.Connection, client_id: str, platform: str, 
     """Mean and quartiles of the predictions made after `after` and not later than `until`."""
     window = (client_id, platform, after, until)
     count, total = connection.execute(
-        f"SELECT count(*), sum(predicted_ltv_micros) FROM ltv_predictions INDEXED BY ltv_predictions_platform WHERE {_WINDOW}",
+        f"SELECT count(*), sum(predicted_ltv_micros) FROM {_BY_VALUE} WHERE {_WINDOW}",
         window,
     ).fetchone()
     if not count:
@@ -187,7 +189,7 @@ def distribution(connection: sqlite3.Connection, client_id: str, platform: str, 
     def quartile(quarter: int) -> int:
         place, fourths = quartile_place(count, quarter)
         near = connection.execute(
-            f"SELECT predicted_ltv_micros FROM ltv_predictions INDEXED BY ltv_predictions_platform WHERE {_WINDOW}"
+            f"SELECT predicted_ltv_micros FROM {_BY_VALUE} WHERE {_WINDOW}"
             " ORDER BY predicted_ltv_micros LIMIT 2 OFFSET ?",
             (*window, place),
         ).fetchall()
