@@ -70,12 +70,12 @@ def _book(connection: sqlite3.Connection, connector: str, caps: Caps, span: int,
         "SELECT day, campaign_id, spend_micros FROM reported_spend WHERE connector = ?", (connector,)
     ):
         book.reported.setdefault(row_day, {})[campaign] = micros
+    book.window.advance(now)  # first: a record from before the clock jumped back must not drive out later ones
     for at, micros in connection.execute(
         "SELECT at, amount_micros FROM spend_window WHERE connector_id = ? AND at > ? ORDER BY at, id",
         (connector, now - span),
     ):
-        book.window.record(at, micros)
-    book.window.advance(now)
+        book.window.insert(at, micros)
     book.presume(now)
     book.roll(now)
     return book

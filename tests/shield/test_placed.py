@@ -165,6 +165,14 @@ async def test_reservations_windows_and_days_are_rebuilt_after_a_crash(opens: Op
         assert stats.reserved_micros == 500 * UNIT
 
 
+async def test_a_crash_after_the_clock_jumped_back_loses_no_record(opens: Opens) -> None:
+    async with opens() as house:
+        for now in (NOON, later(-WINDOW)):
+            await house.shield.commit(await house.shield.place("meta", "c1", UNIT, now), now)
+    async with opens(now=later(-WINDOW)) as house:
+        assert house.shield.status("meta", later(-WINDOW)).current_spend_micros == 2 * UNIT
+
+
 async def test_a_reservation_outlives_its_day_and_its_connector(opens: Opens) -> None:
     async with opens() as house:
         permit = await house.shield.place("meta", "c1", 200 * UNIT, NOON)
