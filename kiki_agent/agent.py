@@ -247,7 +247,7 @@ class Agent:
         await self.outbox.load(now)
         await self.outbox.reconcile(now)
         first_reads = [self._first_read(loop, now) for loop in (*self.pollers, self.value_loop)]
-        if self.world.clock.speed == 0:  # no time passes, so nothing is gained at once, and the order is always the same
+        if self.world.clock.speed == 0:  # no time passes: nothing to gain by asking all at once, and one order to keep
             for read in first_reads:
                 await read
         else:
