@@ -49,7 +49,7 @@ class House:
         self.bid_numbers = count(1)
         """Tells bids of one instant apart."""
         self.overview = Overview(services, self.kill_note)
-        self.hub = EventHub(services, self.origin, self.overview.body)
+        self.hub = EventHub(services, self.origin, self.overview)
 
 
 HOUSE: web.AppKey[House] = web.AppKey("house", House)

@@ -9,11 +9,11 @@ from itertools import count
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from kiki_agent.errors import StoreError
+from kiki_agent.errors import Denied, StoreError
 from kiki_agent.runtime.clock import Stopwatch
 from kiki_agent.runtime.log import get_logger
 from kiki_agent.runtime.metrics import Metrics
-from kiki_agent.web.problem import Problem, of_http_exception
+from kiki_agent.web.problem import Problem, of_http_exception, of_refusal
 
 Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -56,6 +56,8 @@ class Edge:
                 response = problem.response(request[REQUEST_ID])
             except web.HTTPException as error:
                 response = of_http_exception(error).response(request[REQUEST_ID])
+            except Denied as denied:
+                response = of_refusal(denied).response(request[REQUEST_ID])
             except StoreError as error:
                 _log.error("request_failed", "The database could not be used", error=error, path=request.path[:200])
                 unwritten = Problem(503, f"the database could not be read or written: {error}", "STORE_UNAVAILABLE")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 
 import msgspec
 from aiohttp import web
@@ -16,6 +16,7 @@ from aiohttp import web
 from kiki_agent.model import SECOND, Instant
 from kiki_agent.runtime.log import get_logger
 from kiki_agent.runtime.signals import Signal
+from kiki_agent.web.overview import Overview
 from kiki_agent.web.services import Services
 
 RING = 256
@@ -23,6 +24,8 @@ RING = 256
 QUEUE = 256
 """Messages a reader may lag behind before it is dropped."""
 READERS = 64
+FREQUENT = frozenset({"decision"})
+"""Facts that come so often that the page waits for its next turn; any other makes a new snapshot at once."""
 STATE_INTERVAL_S = 2
 HEARTBEAT_S = 15
 
@@ -78,11 +81,11 @@ class Reader:
 class EventHub:
     """Between the signals of the process and the pages that watch."""
 
-    def __init__(self, services: Services, origin: str, state: Callable[[], Awaitable[bytes]]) -> None:
+    def __init__(self, services: Services, origin: str, overview: Overview) -> None:
         self._services = services
         self._origin = origin
         """Distinguishes this process's numbers from those of the one before it."""
-        self._state = state
+        self._overview = overview
         self._ring: deque[Signal] = deque(maxlen=RING)
         self._last = 0
         self.readers: list[Reader] = []
@@ -131,6 +134,8 @@ class EventHub:
     def take(self, signal: Signal) -> None:
         """Keep one fact and hand it on; it is encoded once, and only when somebody wants it."""
         self._ring.append(signal)
+        if signal.topic not in FREQUENT:
+            self._overview.forget()
         self._last = signal.number
         message: bytes | None = None
         for reader in list(self.readers):
@@ -177,7 +182,7 @@ class EventHub:
             state: bytes | None = None
             try:
                 if any(reader.follows_state for reader in self.readers):
-                    state = await self._state()
+                    state = await self._overview.body()
             except Exception as error:
                 if not failing:
                     _log.error("overview_failed", "The state of the page could not be built", error=error)

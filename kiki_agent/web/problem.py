@@ -9,6 +9,8 @@ from http import HTTPStatus
 
 from aiohttp import web
 
+from kiki_agent.errors import Denied
+
 PROBLEM_TYPE = "application/problem+json"
 
 CODES = {
@@ -74,6 +76,25 @@ class Problem(Exception):
             content_type=PROBLEM_TYPE,
             headers=self.headers,
         )
+
+
+_REFUSALS = {
+    "NOT_FOUND": 404,
+    "UNKNOWN_CONNECTOR": 422,
+    "CURRENCY": 422,
+    "BAD_INPUT": 422,
+    "SAFE_HOLD": 503,
+    "CHECK_FAILED": 503,
+}
+_FIELDS = {"CURRENCY": "currency", "UNKNOWN_CONNECTOR": "platform"}
+
+
+def of_refusal(denied: Denied) -> Problem:
+    """The problem that says what the shield said; 409 when the wish contradicts what is there."""
+    detail = str(denied)
+    field = _FIELDS.get(denied.reason)
+    fields = [FieldProblem(field, detail)] if field else []
+    return Problem(_REFUSALS.get(denied.reason, 409), detail, str(denied.reason), fields=fields)
 
 
 def of_http_exception(error: web.HTTPException) -> Problem:

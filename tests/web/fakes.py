@@ -263,7 +263,7 @@ class FakeShield:
         self.allocations[campaign_id] = view
         return view
 
-    async def budget(self, campaign_id: str) -> AllocationView | None:
+    async def budget(self, campaign_id: str, now: Instant | None = None) -> AllocationView | None:
         return self.allocations.get(campaign_id)
 
     async def check(

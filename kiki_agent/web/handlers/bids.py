@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Literal
 
 from aiohttp import web
 
-from kiki_agent.errors import Denied
+from kiki_agent.errors import Denied, StoreError
 from kiki_agent.model import Instant, Intent, IntentKind, Outcome, Platform, Receipt, intent_key
 from kiki_agent.runtime.clock import Stopwatch
+from kiki_agent.runtime.log import get_logger
+from kiki_agent.shield import Permit
 from kiki_agent.web.endpoint import Call, answer
 from kiki_agent.web.once import HEADER
 from kiki_agent.web.problem import FieldProblem, Problem
@@ -18,6 +21,7 @@ from kiki_agent.web.shapes.money import BidAnswer, BidBody
 
 Status = Literal["ACCEPTED", "REJECTED", "PENDING"]
 
+_log = get_logger("web")
 CONSENT_DENIED = "denied"
 """Basis of a bid about a person without a consent on record."""
 
@@ -30,24 +34,33 @@ async def place(call: Call, body: BidBody) -> web.Response:
     connector = _connector(services, body)
     now = services.clock.now()
     basis = "not_personal" if body.customer_id is None else CONSENT_DENIED
-    intent = _intent(call, body, connector, now)
-    recorded = await need(services.records, "syncledger").receipt(intent.key)
+    key = _key(call, body, connector, now)
+    recorded = await need(services.records, "syncledger").receipt(key)
     if recorded is not None:
-        return _answer(services, connector, intent, *_meaning(recorded), watch)
+        return _answer(services, connector, key, *_meaning(recorded), watch)
     try:
         permit = await shield.place(connector, body.campaign_id, body.bid_amount, now, basis=basis)
     except Denied as denied:
-        return _answer(services, connector, intent, "REJECTED", denied.reason, watch)
+        return _answer(services, connector, key, "REJECTED", denied.reason, watch)
+    intent = _intent(key, body, connector, services.settings.currency, now, permit)
     try:
         receipt = (await outbox.send(now, connector, IntentKind.PLACE_BID, [intent]))[0]
-    except Exception:
-        await shield.release(permit, services.clock.now())
+    except StoreError:  # the only error that says nothing was sent; after any other the amount stays reserved
+        await _end(shield.release(permit, services.clock.now()), key)
         raise
     if receipt.outcome is Outcome.ACCEPTED:
-        await shield.commit(permit, services.clock.now())
+        await _end(shield.commit(permit, services.clock.now()), key)
     elif receipt.outcome is Outcome.REJECTED:
-        await shield.release(permit, services.clock.now())
-    return _answer(services, connector, intent, *_meaning(receipt), watch)
+        await _end(shield.release(permit, services.clock.now()), key)
+    return _answer(services, connector, key, *_meaning(receipt), watch)
+
+
+async def _end(ending: Awaitable[None], key: str) -> None:
+    """End a reservation; when that cannot be written it stays, which is the safe side, and the bid is what it is."""
+    try:
+        await ending
+    except (StoreError, Denied) as error:
+        _log.error("reservation_not_ended", f"The reservation of bid {key} stays: {error}", error=error, bid=key)
 
 
 def _meaning(receipt: Receipt) -> tuple[Status, str | None]:
@@ -60,12 +73,15 @@ def _meaning(receipt: Receipt) -> tuple[Status, str | None]:
             return "PENDING", "UNKNOWN_OUTCOME"
 
 
-def _intent(call: Call, body: BidBody, connector: str, now: Instant) -> Intent:
+def _key(call: Call, body: BidBody, connector: str, now: Instant) -> str:
+    """The intent's key: of this request alone, or the same for every request with this `Idempotency-Key`."""
     given = call.request.headers.get(HEADER)
-    if given is None:
-        key = intent_key(connector, body.campaign_id, IntentKind.PLACE_BID, now, "http", next(call.house.bid_numbers))
-    else:
-        key = intent_key(connector, body.campaign_id, IntentKind.PLACE_BID, body.bid_amount, f"http {given}")
+    if given is not None:
+        return intent_key(connector, body.campaign_id, IntentKind.PLACE_BID, body.bid_amount, f"http {given}")
+    return intent_key(connector, body.campaign_id, IntentKind.PLACE_BID, now, "http", next(call.house.bid_numbers))
+
+
+def _intent(key: str, body: BidBody, connector: str, currency: str, now: Instant, permit: Permit) -> Intent:
     return Intent(
         key=key,
         kind=IntentKind.PLACE_BID,
@@ -73,10 +89,10 @@ def _intent(call: Call, body: BidBody, connector: str, now: Instant) -> Intent:
         campaign_id=body.campaign_id,
         before=0,
         after=body.bid_amount,
-        currency=call.services.settings.currency,
+        currency=currency,
         reason="MANUAL",
         at=now,
-        cause="",
+        cause=permit.reservation_id,
     )
 
 
@@ -104,7 +120,7 @@ def _invalid(field: str, message: str) -> Problem:
 def _answer(
     services: Services,
     connector: str,
-    intent: Intent,
+    key: str,
     status: Status,
     reason: str | None,
     watch: Stopwatch,
@@ -114,11 +130,11 @@ def _answer(
         left = services.shield.status(connector, services.clock.now()).remaining_micros
     return answer(
         BidAnswer(
-            bid_id=intent.key,
+            bid_id=key,
             status=status,
             reason=reason,
             remaining_budget=number_or_none(left, services.settings.currency),
             latency_ms=round(watch.seconds() * 1_000, 3),
-            decision_id=intent.key,
+            decision_id=key,
         )
     )

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from kiki_agent.errors import Denied
 from kiki_agent.shield import AllocationView
 from kiki_agent.web.endpoint import Call, answer
-from kiki_agent.web.problem import FieldProblem, Problem
+from kiki_agent.web.problem import Problem
 from kiki_agent.web.services import need
 from kiki_agent.web.shapes.base import Nothing, number
 from kiki_agent.web.shapes.money import (
@@ -21,17 +20,6 @@ from kiki_agent.web.shapes.money import (
     SpendBody,
 )
 
-_STATUS = {"NOT_FOUND": 404, "CONFLICT": 409, "CURRENCY": 422, "BAD_INPUT": 422, "SAFE_HOLD": 503}
-_FIELDS = {"CURRENCY": "currency"}
-
-
-def refused(denied: Denied) -> Problem:
-    """The problem that says what the shield said."""
-    status = _STATUS.get(denied.reason, 409)
-    detail = str(denied)
-    field = _FIELDS.get(denied.reason)
-    return Problem(status, detail, denied.reason, fields=[FieldProblem(field, detail)] if field else ())
-
 
 async def allocate(call: Call, body: AllocateBody) -> web.Response:
     """Give a campaign a budget (201), or change what it has (200)."""
@@ -39,17 +27,14 @@ async def allocate(call: Call, body: AllocateBody) -> web.Response:
     shield = need(services.shield, "syncshield")
     currency = body.currency or services.settings.currency
     known = await shield.budget(body.campaign_id)
-    try:
-        changed = await shield.allocate(body.campaign_id, body.budget, currency, services.clock.now())
-    except Denied as denied:
-        raise refused(denied) from None
+    changed = await shield.allocate(body.campaign_id, body.budget, currency, services.clock.now())
     return answer(_allocation(changed), 201 if known is None else 200)
 
 
 async def budget(call: Call, _: Nothing) -> web.Response:
     """A campaign's allocation and its use."""
     campaign_id = call.part("campaign_id")
-    found = await need(call.services.shield, "syncshield").budget(campaign_id)
+    found = await need(call.services.shield, "syncshield").budget(campaign_id, call.services.clock.now())
     if found is None:
         raise Problem(404, f"campaign {campaign_id!r} has no allocation", "NOT_FOUND")
     return answer(
@@ -70,12 +55,9 @@ async def check(call: Call, body: CheckBody) -> web.Response:
     """Whether a bid would be allowed; `reserve` sets the amount aside in the same step."""
     services = call.services
     shield = need(services.shield, "syncshield")
-    try:
-        found = await shield.check(
-            body.campaign_id, body.bid_amount, body.platform.value, body.reserve, services.clock.now()
-        )
-    except Denied as denied:
-        raise refused(denied) from None
+    found = await shield.check(
+        body.campaign_id, body.bid_amount, body.platform.value, body.reserve, services.clock.now()
+    )
     return answer(
         CheckAnswer(
             allowed=found.allowed,
@@ -90,22 +72,16 @@ async def spend(call: Call, body: SpendBody) -> web.Response:
     """Spend an amount, or what a reservation holds."""
     services = call.services
     shield = need(services.shield, "syncshield")
-    try:
-        changed = await shield.spend(
-            body.campaign_id, body.amount, body.reservation_id, body.platform.value, services.clock.now()
-        )
-    except Denied as denied:
-        raise refused(denied) from None
+    changed = await shield.spend(
+        body.campaign_id, body.amount, body.reservation_id, body.platform.value, services.clock.now()
+    )
     return answer(_allocation(changed))
 
 
 async def release(call: Call, body: ReleaseBody) -> web.Response:
     """Free a reservation."""
     services = call.services
-    try:
-        await need(services.shield, "syncshield").release_reservation(body.reservation_id, services.clock.now())
-    except Denied as denied:
-        raise refused(denied) from None
+    await need(services.shield, "syncshield").release_reservation(body.reservation_id, services.clock.now())
     return answer(ReleaseAnswer(released=True, reservation_id=body.reservation_id))
 
 

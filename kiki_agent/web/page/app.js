@@ -4,7 +4,7 @@
 (() => {
   const { make, say, meter, lean, spark } = Draw;
   const at = (id) => document.getElementById(id);
-  const TOPICS = "overview,control,optimizer,alert";
+  const FACTS = ["control", "optimizer", "reallocation", "alert", "shield", "budget", "loop.faulted", "loop.recovered", "spend.frozen", "spend.thawed"];
   const FIRST = 8;
 
   let view = null;
@@ -401,16 +401,22 @@
     }
   }
 
+  /* Facts that come together are one reason to look. */
+  let looking = null;
+  function soon() {
+    if (looking === null) looking = setTimeout(() => { looking = null; load(); }, 150);
+  }
+
   let source = null;
   function listen() {
-    source = new EventSource(`/events?topics=${TOPICS}`);
+    source = new EventSource(`/events?topics=${["overview", ...FACTS].join()}`);
     source.onopen = () => link("live");
     source.onerror = () => {
       link("lost");
       if (source.readyState === EventSource.CLOSED) setTimeout(() => { listen(); load(); }, 3000);
     };
     source.addEventListener("overview", (event) => { link("live"); show(JSON.parse(event.data)); });
-    for (const topic of ["control", "optimizer", "alert", "reset"]) source.addEventListener(topic, load);
+    for (const topic of [...FACTS, "reset"]) source.addEventListener(topic, soon);
   }
 
   setInterval(clockwork, 500);
