@@ -121,12 +121,12 @@ class BiddingSettings(Section):
 
     interval_s: Seconds = 2.0
     deadline_s: Seconds = 1.5
-    value_share: Annotated[float, Field(gt=0, le=1)] = 0.30
+    value_share: Annotated[float, Field(gt=0, le=1)] = 0.50
     """Share of a customer's lifetime value that may be paid to win them."""
-    bid_step_percent: Annotated[float, Field(gt=0, le=50)] = 5.0
+    bid_step_percent: Annotated[float, Field(gt=0, le=50)] = 0.5
     """Bids move on a geometric grid of this step, unless the platform's own step is coarser."""
     max_bid: Amount = "50"
-    write_interval_s: Seconds = 10.0
+    write_interval_s: Seconds = 30.0
     """How often waiting changes are sent to a platform."""
     min_write_gap_s: Seconds = 900.0
     """At most one bid change per campaign in this time reaches the platform; the last value wins."""

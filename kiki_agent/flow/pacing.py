@@ -26,7 +26,7 @@ class Pace:
 
     horizon: int = 60 * MINUTE
     """The time within which a deviation from the plan is made good."""
-    hold: int = 120 * SECOND
+    hold: int = 4 * SECOND
     """A decision stands at least this long, unless a limit falls below it."""
     target_share: float = 0.995
     """Part of the daily budget that is planned; the rest is for clicks under way at midnight."""
@@ -34,7 +34,7 @@ class Pace:
     """Estimated spend above this part of the budget ends the bidding of the day."""
     tolerance: float = 0.02
     """Deviations from the plan up to this part of the budget are `ON_PLAN`."""
-    dead_band: float = 0.75
+    dead_band: float = 0.2
     """Part of a grid step a wish may move around the standing bid without changing it."""
     prior_clicks: int = 200
     """Weight of the platform's conversion rate in a campaign's."""

@@ -17,7 +17,7 @@ from kiki_agent.model import DAY, HOUR, SECOND
 
 from .market import MIDNIGHT
 
-POLICY = policy_cells(BiddingSettings(), Pace())
+POLICY = policy_cells(BiddingSettings(value_share=0.3, bid_step_percent=5), Pace(hold=120 * SECOND, dead_band=0.75))
 GRID = bid_grid(5.0, 50_000_000)
 amounts = st.integers(0, 10**11)
 rows = st.lists(
