@@ -34,12 +34,12 @@ Ints = NDArray[np.int64]
 CENT = 10_000
 """Micros of the platforms' bid and budget step."""
 MIN_BID, MIN_BUDGET = 5 * CENT, 100 * CENT
-PERIOD_DAYS = 14.0
+PERIOD_DAYS = 10.0
 """The experiment does not say how long its periods were; the market takes them as two weeks."""
 FATIGUE_DAYS = 2.0
-SUPPLY, SUPPLY_WIDTH = 2.2, 0.35
+SUPPLY, SUPPLY_WIDTH = 2.6, 0.35
 """Median and sigma of the clicks a campaign could win at its first bid against what its budget buys."""
-COST_SPREAD = 0.4
+COST_SPREAD = 0.25
 """Exponent on the ratio of a campaign's cost per conversion to its platform's; 1 would keep the real spread."""
 CONVERSION_PRIOR, VALUE_PRIOR = 20.0, 4.0
 """Weight, in clicks and conversions, of the overall mean in a campaign's own rate (small campaigns know little)."""
@@ -59,6 +59,8 @@ class Place:
     """Probability that a purchase is followed by another."""
     efficiency: float
     """Lifetime value per unit spent at the first bids, before drift."""
+    spread: float
+    """How uneven competing prices are, in units of the fitted width; the wider, the more a winner keeps."""
     fatigue: float
     """Clicks of the last days against the audience's size; sets how fast returns diminish."""
     refresh_minutes: int
@@ -66,16 +68,16 @@ class Place:
 
 
 PLATFORMS = (
-    Place("meta", 1, 1.5, 0.9, 1.0, 0.60, 5.4, 0.9, 15, 10),
-    Place("google_ads", 0, 1.6, 1.1, 1.1, 0.62, 6.0, 0.7, 60, 15),
-    Place("tiktok", 2, 0.9, 0.6, 0.7, 0.50, 5.0, 1.0, 30, 20),
-    Place("linkedin", 3, 0.6, 2.2, 2.2, 0.55, 4.6, 0.8, 120, 45),
-    Place("amazon", 4, 0.9, 0.8, 0.9, 0.66, 6.6, 0.8, 60, 30),
-    Place("microsoft", 5, 0.5, 0.9, 1.1, 0.58, 5.7, 0.8, 60, 20),
+    Place("meta", 1, 1.5, 0.9, 1.0, 0.60, 4.7, 0.6, 0.9, 15, 10),
+    Place("google_ads", 0, 1.6, 1.1, 1.1, 0.62, 6.2, 1.6, 0.7, 60, 15),
+    Place("tiktok", 2, 0.9, 0.6, 0.7, 0.50, 4.3, 0.5, 1.0, 30, 20),
+    Place("linkedin", 3, 0.6, 2.2, 2.2, 0.55, 4.2, 0.5, 0.8, 120, 45),
+    Place("amazon", 4, 0.9, 0.8, 0.9, 0.66, 6.6, 1.8, 0.8, 60, 30),
+    Place("microsoft", 5, 0.7, 0.9, 1.1, 0.58, 6.2, 1.6, 0.8, 60, 20),
 )
-JITTER = 0.06
+JITTER = 0.02
 """Sigma of a platform's efficiency between seeds."""
-SWING_PRICE, SWING_APPETITE = 0.12, 0.20
+SWING_PRICE, SWING_APPETITE = 0.06, 0.10
 """How far price level and appetite of a platform wander over weeks."""
 
 
@@ -150,10 +152,11 @@ def _campaigns(place: Place, efficiency: float, keys: Ints) -> tuple[Ints, Float
     convert = np.minimum(convert * math.sqrt(missing), 0.6)
     lifetime = float((clicks * convert * value).sum()) * expected_purchases(place.repeat)
     value = value * efficiency * float((clicks * price).sum()) / lifetime
-    ratio = np.array([START_RATIO * math.exp(START_WIDTH * normal(int(key), 1)) for key in keys])
+    width = COMPETITION_WIDTH * place.spread
+    ratio = np.array([(START_RATIO * math.exp(START_WIDTH * normal(int(key), 1))) ** place.spread for key in keys])
     supply = np.array([SUPPLY * math.exp(SUPPLY_WIDTH * normal(int(key), 2)) for key in keys])
-    share = np.array([lognormal_share(each, COMPETITION_WIDTH) for each in ratio])
-    median = price / np.array([lognormal_price(each, COMPETITION_WIDTH) for each in ratio])
+    share = np.array([lognormal_share(each, width) for each in ratio])
+    median = price / np.array([lognormal_price(each, width) for each in ratio])
     control = np.zeros((4, size), dtype=np.int64)
     control[at.BID] = np.maximum(np.round(median * ratio * 100).astype(np.int64) * CENT, MIN_BID)
     control[at.BUDGET] = np.maximum(np.round(clicks * price * 10).astype(np.int64) * 10 * CENT, 2 * MIN_BUDGET)
@@ -205,15 +208,16 @@ def _traffic() -> Floats:
 
 @lru_cache(maxsize=1)
 def shapes() -> Floats:
-    """Quantile functions: competing price in medians, report delay and gap to the next purchase in steps, value share.
+    """Quantile functions: report delay and gap to the next purchase in steps, value share, competing prices in medians.
 
     Prices are log-normal (see `fit`). A conversion is reported within hours (60 %, mean 3 h) or days (40 %, mean 2 d),
     at most 10 days; repeat purchases follow after 11 days on average, at most 45; values are log-normal with mean 1.
     """
-    made = np.zeros((4, at.GRID + 1))
+    made = np.zeros((3 + len(PLATFORMS), at.GRID + 1))
     probabilities = [min(max(index / at.GRID, 1e-4), 1 - 1e-4) for index in range(at.GRID + 1)]
     spread = np.array([_normal_quantile(each) for each in probabilities])
-    made[at.PRICE_SHAPE] = np.exp(COMPETITION_WIDTH * spread)
+    for index, place in enumerate(PLATFORMS):
+        made[at.PRICE_SHAPE + index] = np.exp(COMPETITION_WIDTH * place.spread * spread)
     made[at.VALUE_SHAPE] = np.exp(0.6 * spread)
     made[at.VALUE_SHAPE] /= (made[at.VALUE_SHAPE, 1:] + made[at.VALUE_SHAPE, :-1]).mean() / 2
     made[at.DELAY_SHAPE] = [_delay_quantile(each) for each in probabilities]

@@ -289,7 +289,7 @@ def auction(
     place = homes[campaign]
     key = keys[campaign]
     median = traits[MEDIAN, campaign] * places[COMPETITION, place]
-    won = share_below(shapes[PRICE_SHAPE], control[BID, campaign] / median)
+    won = share_below(shapes[PRICE_SHAPE + place], control[BID, campaign] / median)
     expected = traits[DEMAND, campaign] * traffic * won
     if expected <= 0.0:
         return
@@ -300,7 +300,7 @@ def auction(
     chance = chance / (1.0 + fatigue / traits[AUDIENCE, campaign])
     for order in range(clicks):
         level = unit(key, (step * 64 + order) * 32 + S_PRICE) * won
-        price = int(quantile(shapes[PRICE_SHAPE], level) * median)
+        price = int(quantile(shapes[PRICE_SHAPE + place], level) * median)
         if price > control[BID, campaign]:
             price = control[BID, campaign]
         if price < 1:

@@ -51,8 +51,8 @@ FREE, CLICKED, CUSTOMER, REVERSED, GONE = range(5)
 # cells of `counters`
 STEP_NOW, BEGIN, PEOPLE, NOTES, DROPPED = range(5)
 COUNTERS = 8
-# rows of `shapes`: quantile functions on an even grid of probabilities
-PRICE_SHAPE, DELAY_SHAPE, GAP_SHAPE, VALUE_SHAPE = range(4)
+# rows of `shapes`: quantile functions on an even grid of probabilities; prices have a row for each platform
+DELAY_SHAPE, GAP_SHAPE, VALUE_SHAPE, PRICE_SHAPE = range(4)
 GRID = 512
 """Intervals of each quantile function; rows of `shapes` have GRID + 1 points."""
 # streams of noise: one draw each per entity and tick
