@@ -87,7 +87,8 @@ class EventHub:
         """Distinguishes this process's numbers from those of the one before it."""
         self._overview = overview
         self._ring: deque[Signal] = deque(maxlen=RING)
-        self._last = 0
+        self.last = 0
+        """Number of the newest fact."""
         self.readers: list[Reader] = []
         self.dropped = 0
 
@@ -135,8 +136,9 @@ class EventHub:
         """Keep one fact and hand it on; it is encoded once, and only when somebody wants it."""
         self._ring.append(signal)
         if signal.topic not in FREQUENT:
+            self._overview.note_cycle()
             self._overview.forget()
-        self._last = signal.number
+        self.last = signal.number
         message: bytes | None = None
         for reader in list(self.readers):
             if reader.wants(signal.topic):
@@ -155,7 +157,7 @@ class EventHub:
         if origin != self._origin or not number.isascii() or not number.isdigit() or len(number) > 18:
             return [*opening, _message("reset", b'{"reason":"another process answers now"}')]
         known = int(number)
-        oldest = self._ring[0].number if self._ring else self._last + 1
+        oldest = self._ring[0].number if self._ring else self.last + 1
         kept = [each for each in self._ring if each.number > known and (topics is None or each.topic in topics)]
         if known + 1 < oldest or len(kept) > QUEUE // 2:
             opening.append(_message("reset", b'{"reason":"too much happened since"}'))

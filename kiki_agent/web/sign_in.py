@@ -34,7 +34,7 @@ button{margin-top:.9rem;border:0;background:var(--accent);color:var(--paper);fon
 @media(prefers-color-scheme:dark){.wrong{color:#ff8f85}}
 """
 POLICY = (
-    "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'; style-src 'sha256-"
+    "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'; img-src data:; style-src 'sha256-"
     + base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
     + "'"
 )

@@ -175,11 +175,12 @@
     };
     row.spentPair = make("div", { class: "pair" }, row.spent, row.budget);
     row.ratioPair = make("div", { class: "pair" }, row.ratio, row.spark, row.against);
+    row.windowPair = make("div", { class: "pair" }, row.used, row.limit);
     row.tr = make("tr", {},
       make("th", { scope: "row" }, row.name, " ", row.tag, row.campaigns),
       cell("Spent today", row.spentPair, row.bar, row.spentNote),
       cell("Efficiency", row.ratioPair, row.lean, row.ratioNote),
-      cell("Last minutes, of the limit", make("div", { class: "pair" }, row.used, row.limit), row.windowBar));
+      cell("Short-term limit", row.windowPair, row.windowBar));
     return row;
   }
 
@@ -206,6 +207,7 @@
     }
     efficiencyOf(row, each);
     row.windowBar.hidden = !each.window || each.window.share === null;
+    if (each.window) row.windowPair.parentElement.dataset.label = `Last ${span(each.window.window_s)}, of the limit`;
     if (each.window && each.window.limit !== null) {
       say(row.used, Format.money(each.window.spent));
       say(row.limit, `of ${Format.money(each.window.limit)}`);
@@ -277,12 +279,13 @@
     const open = bids.filter((each) => each.outcome !== "done").length;
     const parts = [raised ? `${raised} raised` : "", lowered ? `${lowered} lowered` : "", open ? `${open} not confirmed` : ""];
     const earlier = view.bidding.bids_changed_today - view.actions.filter((each) => each.kind === "bid").length;
-    const more = earlier > 0 && bids.includes(view.actions.filter((each) => each.kind === "bid").at(-1)) ? ` and ${Format.count(earlier)} earlier` : "";
+    const more = earlier > 0 && bids.includes(view.actions.filter((each) => each.kind === "bid").at(-1)) ? earlier : 0;
     const [newest, oldest] = [bids[0].at, bids[bids.length - 1].at];
     return make("li", { "data-kind": "bids" },
       make("time", { datetime: newest }, Format.clock(newest, true)),
       make("details", {},
-        make("summary", {}, `Changed ${bids.length}${more} bids `, make("span", { class: "why" }, `since ${Format.clock(oldest, true)}: ${parts.filter(Boolean).join(", ")}`)),
+        make("summary", {}, `Changed ${Format.count(bids.length + more)} bids `, make("span", { class: "why" },
+          `${more ? `the newest ${bids.length}, ` : ""}since ${Format.clock(oldest, true)}: ${parts.filter(Boolean).join(", ")}`)),
         make("ol", { class: "inner" }, ...bids.map(actionItem))));
   }
 

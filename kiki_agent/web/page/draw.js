@@ -30,6 +30,7 @@ const Draw = (() => {
       box.setAttribute("role", "img");
       fill = box.appendChild(make("i"));
     }
+    fill.hidden = !(share > 0);
     fill.style.width = `${Math.min(100, Math.max(0, share * 100))}%`;
     box.dataset.level = level(share);
     box.setAttribute("aria-label", label);

@@ -31,10 +31,8 @@ const Format = (() => {
 
   function ago(seconds) {
     const s = Math.max(0, Math.round(seconds));
-    if (s < 90) return `${s} s ago`;
-    if (s < 5400) return `${Math.round(s / 60)} min ago`;
-    if (s < 129600) return `${Math.round(s / 3600)} h ago`;
-    return `${Math.round(s / 86400)} days ago`;
+    const [amount, unit] = s < 90 ? [s, "s"] : s < 5400 ? [s / 60, "min"] : s < 129600 ? [s / 3600, "h"] : [s / 86400, "days"];
+    return `${Math.round(amount)}\u00a0${unit}\u00a0ago`;
   }
 
   const old = (seconds) => ago(seconds).replace(/ago$/, "old");
