@@ -6,7 +6,7 @@ import hashlib
 import math
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from fractions import Fraction
 
@@ -134,8 +134,9 @@ class Optimizer(Loop):
         await self._note_start_budgets(facts, now)
         busy = frozenset(name for shift in self._open for name in (shift.from_connector, shift.to_connector))
         verdict = judge(facts, self._guards, self._last, busy, now)
+        plans, verdict = self._plans(verdict, facts, now)
         self._log_verdict(verdict)
-        done = await self._carry_out(verdict, facts, now) if verdict.best is not None else []
+        done = await self._carry_out(plans, now)
         self._publish(verdict, self._facts(now) if done or carried else facts, now)
         reason = _reason(verdict, done)
         self._remember(verdict, done, reason, now)
@@ -167,16 +168,28 @@ class Optimizer(Loop):
             )
         return found
 
-    async def _carry_out(self, verdict: Verdict, facts: Sequence[PlatformFacts], now: Instant) -> list[Shift]:
-        """Open and carry out every shift the verdict asks for."""
-        done: list[Shift] = []
-        if self._shield.killed or self._shield.hold_reason:
-            return done
+    def _plans(self, verdict: Verdict, facts: Sequence[PlatformFacts], now: Instant) -> tuple[list[Shift], Verdict]:
+        """The shifts the verdict asks for, and the verdict with what stands against the others.
+
+        What cannot be carried out is not begun: it would only be another row that says so, every cycle.
+        """
         by_connector = {each.connector: each for each in facts}
+        plans: list[Shift] = []
+        judged: list[Underperformer] = []
         for under in verdict.underperformers:
-            if under.amount_micros <= 0 or verdict.best is None:
-                continue
-            shift = self._plan(under, by_connector[under.connector], by_connector[verdict.best], verdict, now)
+            held_by = under.held_by
+            if under.amount_micros > 0 and verdict.best is not None:
+                shift = self._plan(under, by_connector[under.connector], by_connector[verdict.best], now)
+                held_by = self._shifts.obstacle(shift, now)
+                if not held_by:
+                    plans.append(shift)
+            judged.append(replace(under, held_by=held_by))
+        return plans, replace(verdict, underperformers=tuple(judged))
+
+    async def _carry_out(self, plans: Sequence[Shift], now: Instant) -> list[Shift]:
+        """Open and carry out the planned shifts; those that began."""
+        done: list[Shift] = []
+        for shift in plans:
             await self._shifts.open(shift)
             shift = self._announce(await self._shifts.advance(shift, now))
             if shift.is_open:
@@ -186,9 +199,7 @@ class Optimizer(Loop):
                 done.append(shift)
         return done
 
-    def _plan(
-        self, under: Underperformer, giver: PlatformFacts, taker: PlatformFacts, verdict: Verdict, now: Instant
-    ) -> Shift:
+    def _plan(self, under: Underperformer, giver: PlatformFacts, taker: PlatformFacts, now: Instant) -> Shift:
         assert giver.efficiency is not None
         assert taker.efficiency is not None
         assert giver.as_of is not None

@@ -73,7 +73,8 @@ class Underperformer:
     """(efficiency - mean) / mean, negative."""
     amount_micros: int
     held_by: str
-    """Empty when it gives; else the guard that holds it: COOLDOWN, EVIDENCE, FLOOR, NO_TARGET, IN_FLIGHT."""
+    """Empty when it gives; else the guard that holds it: COOLDOWN, EVIDENCE, FLOOR, NO_TARGET, IN_FLIGHT; or, found
+    later, what stands against the changes themselves (`Shifts.obstacle`)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -203,28 +203,46 @@ class Shifts:
         )
         return taken, given, any(state in ("pending", "unknown") for _, _, state in rows), bool(rows)
 
+    def obstacle(self, shift: Shift, now: Instant) -> str:
+        """Why a shift could not be carried out now, by both of its halves; empty when it could.
+
+        UNSETTLED, MINIMUM (budgets cannot go lower), NO_CAMPAIGN (none can take more), or a refusal of the shield.
+        """
+        taken, why = self._intents(shift, now, shift.from_connector, -shift.wanted_micros)
+        if not why:
+            amount = sum(each.before - each.after for each in taken)
+            _, why = self._intents(replace(shift, state=ShiftState.INCREASING), now, shift.to_connector, amount)
+        return why
+
     async def _send(self, shift: Shift, now: Instant, connector: str, amount_micros: int) -> bool:
         """Send budget changes that add up to an amount; False when nothing may or can be changed."""
+        intents, why = self._intents(shift, now, connector, amount_micros)
+        if why:
+            _log.info("shift_held", shift_id=shift.shift_id, connector=connector, reason=why)
+            return False
+        await self._outbox.send(now, connector, IntentKind.SET_BUDGET, intents)
+        return True
+
+    def _intents(self, shift: Shift, now: Instant, connector: str, amount_micros: int) -> tuple[list[Intent], str]:
+        """Permitted changes of a connector's budgets that add up to an amount, or why there are none."""
         campaigns = spending(self._accounts.campaigns(connector))
         step = max(
             common_step(self._accounts.campaigns(shift.from_connector)),
             common_step(self._accounts.campaigns(shift.to_connector)),
         )
-        changes = (
-            decrease(campaigns, -amount_micros, step) if amount_micros < 0 else increase(campaigns, amount_micros, step)
-        )
+        if amount_micros < 0:
+            changes, none = decrease(campaigns, -amount_micros, step), "MINIMUM"
+        else:
+            changes, none = increase(campaigns, amount_micros, step), "NO_CAMPAIGN"
         intents = [self._intent(shift, connector, change, now) for change in changes]
+        if any(self._outbox.unsettled(connector, intent.campaign_id) for intent in intents):
+            return [], "UNSETTLED"
         try:
             for intent in intents:
-                if self._outbox.unsettled(connector, intent.campaign_id):
-                    return False
                 self._shield.may_change(intent, now)
         except Denied as refusal:
-            _log.info("shift_held", shift_id=shift.shift_id, connector=connector, reason=refusal.reason)
-            return False
-        if intents:
-            await self._outbox.send(now, connector, IntentKind.SET_BUDGET, intents)
-        return bool(intents)
+            return [], str(refusal.reason)
+        return intents, "" if intents else none
 
     def _intent(self, shift: Shift, connector: str, change: BudgetChange, now: Instant) -> Intent:
         return Intent(

@@ -30,6 +30,14 @@ HELD_BY = {
     "FLOOR": "below the threshold; already at the floor of its start budget",
     "NO_TARGET": "below the threshold; no better platform to give to",
     "IN_FLIGHT": "below the threshold; a shift is still on its way",
+    "MINIMUM": "below the threshold; its campaigns are at the platform's smallest budgets",
+    "NO_CAMPAIGN": "below the threshold; the best platform has no campaign that could take more",
+    "UNSETTLED": "below the threshold; waiting for an answer about an earlier change",
+    "KILL_SWITCH": "below the threshold; spending was stopped by a person",
+    "SAFE_HOLD": "below the threshold; the agent holds still to be safe",
+    "BUDGET_EXCEEDED": "below the threshold; the best platform's cap leaves no room",
+    "OVERSHOOT": "below the threshold; the best platform has spent more than its cap",
+    "NO_CAP": "below the threshold; the best platform has no daily cap",
 }
 """Why a platform below the threshold keeps its budget."""
 
@@ -39,6 +47,14 @@ RESTS = {
     "FLOOR": "is at its floor",
     "NO_TARGET": "has nobody to give to",
     "IN_FLIGHT": "has a move on its way",
+    "MINIMUM": "is at its smallest budgets",
+    "NO_CAMPAIGN": "finds no taker",
+    "UNSETTLED": "waits for an answer",
+    "KILL_SWITCH": "is stopped",
+    "SAFE_HOLD": "is on hold",
+    "BUDGET_EXCEEDED": "finds no room under the cap",
+    "OVERSHOOT": "finds no room under the cap",
+    "NO_CAP": "finds no cap to stay under",
 }
 """The same in two or three words."""
 
@@ -60,7 +76,9 @@ def last_cycle(moved: bool, comparable: bool, held: Sequence[tuple[str, str]]) -
         return "budget was moved"
     if not comparable:
         return "no platform could be compared"
-    known = [f"{label} {RESTS[code]}" for label, code in held if code in RESTS]
+    known = [
+        f"{label} {RESTS.get(code, f'is held ({code})')}" for label, code in held if code and code not in CANNOT_SAY
+    ]
     return f"nothing moved; {', '.join(known)}" if known else "nothing moved; no platform is far below the average"
 
 
