@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kiki_agent.model import Customer, Instant, Platform
+from kiki_agent.model import DAY, Customer, Instant, Platform
 from kiki_agent.model.money import MAX_MICROS
 from kiki_agent.value.distribution import between, quartile_place, quotient
 from kiki_agent.value.model import MOST_WEEKS, PRIOR, WEEK, Group, Model
@@ -52,12 +52,12 @@ class Distribution:
 
 
 def believable(customer: Customer, now: Instant) -> bool:
-    """Whether a customer's numbers can be true."""
+    """Whether a customer's numbers can be true; a shop's clock may be up to a day ahead of the tick that asks."""
     return (
         bool(customer.customer_id)
         and 0 <= customer.purchases <= 10**9
         and 0 <= customer.revenue_micros <= MAX_MICROS
-        and 0 <= customer.acquired_at <= now
+        and 0 <= customer.acquired_at <= now + DAY
     )
 
 
