@@ -24,7 +24,7 @@ _STYLE = """
 :root{color-scheme:light dark;--paper:#faf9f7;--ink:#1c2024;--soft:#5c6670;--line:#dcd9d3;--accent:#0b6b5d}
 @media(prefers-color-scheme:dark){:root{--paper:#14171a;--ink:#eceae6;--soft:#9aa4ad;--line:#343a40;--accent:#4fc3ae}}
 body{margin:0;min-height:100vh;display:grid;place-items:center;background:var(--paper);color:var(--ink);
-font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Liberation Sans",Arial,sans-serif}
+font:16px/1.5 -apple-system,"Segoe UI",Inter,Roboto,"Helvetica Neue","Liberation Sans",Arial,system-ui,sans-serif}
 main{width:min(22rem,calc(100vw - 3rem))}h1{font-size:1.5rem;margin:0 0 .25rem;letter-spacing:-.01em}
 p{color:var(--soft);margin:.25rem 0 1.25rem}label{display:block;font-weight:600;margin-bottom:.4rem}
 input,button{box-sizing:border-box;width:100%;font:inherit;padding:.7rem .8rem;border-radius:.5rem}

@@ -89,7 +89,7 @@ async def test_an_accepted_bid_is_committed(client: Client, services: Services) 
 async def test_a_refused_bid_is_released(client: Client, services: Services) -> None:
     outbox(services).outcome, outbox(services).reason = Outcome.REJECTED, "BID_TOO_LOW"
     body = await (await client.post("/api/v1/bids", json=BID)).json()
-    assert (body["status"], body["reason"]) == ("REJECTED", "PLATFORM_ERROR")
+    assert (body["status"], body["reason"], body["platform_reason"]) == ("REJECTED", "PLATFORM_ERROR", "BID_TOO_LOW")
     assert shield(services).calls == ["place", "release"]
 
 

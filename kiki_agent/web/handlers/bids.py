@@ -37,7 +37,7 @@ async def place(call: Call, body: BidBody) -> web.Response:
     key = _key(call, body, connector, now)
     recorded = await need(services.records, "syncledger").receipt(key)
     if recorded is not None:
-        return _answer(services, connector, key, *_meaning(recorded), watch)
+        return _answer(services, connector, key, *_meaning(recorded), watch, recorded.reason)
     try:
         permit = await shield.place(connector, body.campaign_id, body.bid_amount, now, basis=basis)
     except Denied as denied:
@@ -52,7 +52,7 @@ async def place(call: Call, body: BidBody) -> web.Response:
         await _end(shield.commit(permit, services.clock.now()), key)
     elif receipt.outcome is Outcome.REJECTED:
         await _end(shield.release(permit, services.clock.now()), key)
-    return _answer(services, connector, key, *_meaning(receipt), watch)
+    return _answer(services, connector, key, *_meaning(receipt), watch, receipt.reason)
 
 
 async def _end(ending: Awaitable[None], key: str) -> None:
@@ -124,6 +124,7 @@ def _answer(
     status: Status,
     reason: str | None,
     watch: Stopwatch,
+    platform_reason: str = "",
 ) -> web.Response:
     left = None
     if services.shield is not None:
@@ -133,6 +134,7 @@ def _answer(
             bid_id=key,
             status=status,
             reason=reason,
+            platform_reason=platform_reason or None,
             remaining_budget=number_or_none(left, services.settings.currency),
             latency_ms=round(watch.seconds() * 1_000, 3),
             decision_id=key,

@@ -110,6 +110,7 @@ class BidAnswer(Answer):
         description="PENDING: the platform's answer is unknown; the amount stays reserved until it is read back."
     )
     reason: str | None
+    platform_reason: str | None = Field(default=None, description="The platform's own word for a refusal.")
     source: Literal["manual"] = "manual"
     remaining_budget: float | None
     latency_ms: float
