@@ -193,17 +193,18 @@ class Accounts:
         `receipts` is the value of `self.receipts` when the list was asked for: what was confirmed since is newer.
         """
         account = self.accounts[connector]
+        known = {each.campaign_id: each for each in self.campaigns(connector)}
         believed: dict[str, Campaign] = {}
         for each in campaigns:
-            fault = screening.campaign_fault(each, connector, account.currency)
+            before = known.get(each.campaign_id)
+            fault = None if each == before else screening.campaign_fault(each, connector, account.currency)
             if fault is None and each.campaign_id in believed:
                 fault = "duplicate"
             if fault is not None:
                 self._skip(connector, fault)
                 continue
             newer = self._confirmed_at.get((connector, each.campaign_id), 0) > receipts
-            believed[each.campaign_id] = self._row(connector, each.campaign_id) if newer else each
-        known = {each.campaign_id: each for each in self.campaigns(connector)}
+            believed[each.campaign_id] = before if newer and before is not None else each
         changed = [each for name, each in believed.items() if known.get(name) != each]
         gone = [(connector, name) for name in known if name not in believed]
         if gone or believed.keys() - known.keys():
@@ -316,9 +317,6 @@ class Accounts:
             int(table.mean_rate_per_ks[row]), int(table.spend_rate_micros_per_s[row]), before, after
         )
         table.mean_rate_per_ks[row], table.spend_rate_micros_per_s[row] = mean, upper
-
-    def _row(self, connector: str, campaign_id: str) -> Campaign:
-        return self.table.rows[self.table.index[connector, campaign_id]]
 
     def _held_keys(self) -> frozenset[tuple[str, str]]:
         return frozenset(key for key, row in self.table.index.items() if self.table.held[row])

@@ -32,12 +32,13 @@ def spend_fault(row: SpendRow, daily_budget_micros: int) -> str | None:
 
 def performance_fault(row: PerformanceRow) -> str | None:
     """What is wrong with a performance row, or None."""
-    counts = (row.impressions, row.clicks, row.conversions)
-    amounts = (row.spend_micros, row.revenue_micros)
-    if all(is_amount(value, _LARGEST_COUNT) for value in counts) and all(is_amount(value) for value in amounts):
-        return None
-    numbers = [value for value in (*counts, *amounts) if type(value) is int]
-    return "negative" if any(value < 0 for value in numbers) else "absurd"
+    counts, amounts = (row.impressions, row.clicks, row.conversions), (row.spend_micros, row.revenue_micros)
+    numbers = (*counts, *amounts)
+    if set(map(type, numbers)) != {int}:
+        return "absurd"
+    if min(numbers) < 0:
+        return "negative"
+    return "absurd" if max(counts) > _LARGEST_COUNT or max(amounts) > MAX_MICROS else None
 
 
 def campaign_fault(campaign: Campaign, connector: str, currency: str) -> str | None:

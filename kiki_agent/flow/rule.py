@@ -51,6 +51,8 @@ def settle(
     steps = table.bid_step_micros[lowered]
     cut = bids[lowered] // steps * steps
     bids[lowered] = np.where(cut < table.min_bid_micros[lowered], 0, cut)
+    if not standing.capped:
+        return bids, reasons
     return _patience(now, hold, day_start[table.connector_index], bids, reasons, standing)
 
 
@@ -93,7 +95,7 @@ class Standing:
         self.bids[rows] = bids[rows]
         self.reasons[rows] = reasons[rows]
         self.at[rows] = now
-        self.capped = bool(np.isin(self.reasons, _CAPPED).any())
+        self.capped = bool((self.reasons >= SHIELD).any()) and bool(np.isin(self.reasons, _CAPPED).any())
 
     def rearranged(self, old_rows: Ints) -> Standing:
         """For a table whose row i was row `old_rows[i]`, or -1."""
@@ -139,6 +141,10 @@ def due_writes(
     in_force = np.where(running, table.bid_micros[low:high], 0)
     targets = standing.bids[low:high]
     rows = np.flatnonzero((targets != in_force) & (targets >= 0) & (running | (table.held[low:high] != 0)))
+    if len(rows):
+        rows = rows[
+            _may_be_due(now, rows, targets, in_force, table.bid_set_at[low:high], standing.reasons[low:high], gap)
+        ]
     writes: list[Write] = []
     for row in (rows + low).tolist():
         bid, target, code = int(table.bid_micros[row]), int(standing.bids[row]), int(standing.reasons[row])
@@ -155,6 +161,14 @@ def due_writes(
         if not runs and now - tried >= RETRY_CUT:
             writes.append(Write(row, IntentKind.SET_STATUS, 0, 1, code, cut=False))
     return writes
+
+
+def _may_be_due(
+    now: int, rows: Ints, targets: Ints, in_force: Ints, set_at: Ints, reasons: Flags, gap: int
+) -> npt.NDArray[np.bool_]:
+    """Leave out, all at once, what cannot be due: running campaigns whose plain change is inside even a third gap."""
+    plain = (targets[rows] > 0) & (in_force[rows] > 0) & (reasons[rows] < SHIELD)
+    return ~plain | (now - set_at[rows] >= gap // 3)
 
 
 def in_order(writes: list[Write]) -> list[tuple[IntentKind, list[Write]]]:

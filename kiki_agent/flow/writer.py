@@ -11,12 +11,14 @@ from kiki_agent.flow.patience import Patience
 from kiki_agent.flow.reasons import reason_name
 from kiki_agent.flow.rule import Write, due_writes, in_order
 from kiki_agent.ledger import Outbox
-from kiki_agent.model import SECOND, Instant, Intent, Outcome, Receipt, intent_key
+from kiki_agent.model import SECOND, Instant, Intent, IntentKind, Outcome, Receipt, intent_key
 from kiki_agent.runtime.log import get_logger
 from kiki_agent.runtime.loop import Loop
 
 RATE_LIMITED = "RATE_LIMITED"
 """Reason of a receipt when the platform asked for patience."""
+BATCH_EVERY = 120 * SECOND
+"""Plain changes of a connector gather this long, so that one call carries several; cuts and resumptions do not wait."""
 LEAST_PATIENCE = 60 * SECOND
 """Given when it is not known how much was asked for."""
 
@@ -64,6 +66,7 @@ class BidWriter(Loop):
         self._tried: dict[str, Instant] = {}
         self._patience = patience
         self._retry_at: Instant | None = None
+        self._batch_due = 0
         self.sent = 0
         self.accepted = 0
         self.rejected = 0
@@ -91,8 +94,12 @@ class BidWriter(Loop):
             least_change=self._least_change,
             tried_at=self._tried_at,
         )
+        if now < self._batch_due:
+            writes = [each for each in writes if each.cut or each.kind is IntentKind.SET_STATUS]
         if not writes:
             return "no change is due"
+        if any(not each.cut and each.kind is IntentKind.ADJUST_BID for each in writes):
+            self._batch_due = now + BATCH_EVERY
         sent = 0
         for kind, batch in in_order(writes):
             intents = self._permitted(batch, now)
