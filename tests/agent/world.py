@@ -35,6 +35,7 @@ from kiki_agent.runtime.metrics import Metrics  # noqa: E402
 from kiki_agent.runtime.purity import simulated_world  # noqa: E402
 from kiki_agent.runtime.signals import Signals  # noqa: E402
 from kiki_agent.runtime.supervisor import LoopReport  # noqa: E402
+from kiki_agent.sandbox import layout as at  # noqa: E402
 from kiki_agent.sandbox.effects import Effect, EffectsLog  # noqa: E402
 from kiki_agent.sandbox.faults import Fault, Faults  # noqa: E402
 from kiki_agent.sandbox.market import Market  # noqa: E402
@@ -96,6 +97,11 @@ class Ended:
     kinds: Counter[str]
     loops: dict[str, LoopReport]
     effects: list[Effect]
+    """Every effect of the run in order, as the platforms know it."""
+    start_budgets: list[int]
+    """Daily budget of each campaign before the run."""
+    budgets: list[int]
+    """And after it."""
     receipts: dict[str, list[tuple[str, str, bool]]]
     """Key of an intent -> its receipts in order: outcome, reason, whether it was read back."""
     shifts: dict[str, str]
@@ -129,6 +135,7 @@ class KeptEffects(EffectsLog):
 
 def settings_for(folder: Path, seed: int, flags: Mapping[str, str] | None = None, *, hop: bool = True) -> Settings:
     """The shipped configuration on a small market; `hop` lets Meta's connector go through a thread."""
+    folder.mkdir(parents=True, exist_ok=True)
     given = {
         "demo.seed": str(seed),
         "demo.campaigns": str(CAMPAIGNS),
@@ -160,10 +167,8 @@ async def run(
     flags: Mapping[str, str] | None = None,
     hop: bool = True,
     fault_rate: float = 0.0,
-    watch: Callable[[Agent, Instant], None] | None = None,
 ) -> Ended:
     """Build an agent in a folder, run it for a span of simulated time, close it."""
-    folder.mkdir(parents=True, exist_ok=True)
     settings = settings_for(folder, seed, flags, hop=hop)
     database = folder / "agent.db"
     end = Instant(START + span)
@@ -171,7 +176,8 @@ async def run(
     effects = KeptEffects()
     faults = Faults(fault_rate, seed)
     script(faults)
-    service = SandboxService(Market(seed, START, CAMPAIGNS, HISTORY_DAYS), effects, faults)
+    market = Market(seed, START, CAMPAIGNS, HISTORY_DAYS)
+    service = SandboxService(market, effects, faults)
     world = World(
         clock,
         database,
@@ -192,8 +198,7 @@ async def run(
         else:
             with simulated_world():
                 await agent.start()
-                progress = None if watch is None else lambda now, ticks: watch(agent, now)
-                await SimDriver(progress, progress_every=256).run(agent.supervisor, clock, end)
+                await SimDriver().run(agent.supervisor, clock, end)
         await agent.decisions.flush(end)
         await agent.store.drain()
         verified = (await agent.ledger.verify(whole=True)).ok
@@ -203,7 +208,21 @@ async def run(
         unsettled = agent.outbox.unsettled_count
     finally:
         await agent.close()
-    ended = Ended(head, verified, Counter(), loops, effects.all, {}, shifts, unsettled, faults, database, faulted)
+    ended = Ended(
+        head=head,
+        verified=verified,
+        kinds=Counter(),
+        loops=loops,
+        effects=effects.all,
+        start_budgets=market.start_budgets.tolist(),
+        budgets=market.control[at.BUDGET].tolist(),
+        receipts={},
+        shifts=shifts,
+        unsettled=unsettled,
+        faults=faults,
+        database=database,
+        faulted=faulted,
+    )
     for kind, body in ended.rows("SELECT kind, body FROM ledger_entries ORDER BY seq"):
         ended.kinds[str(kind)] += 1
         if kind == "receipt":
