@@ -17,7 +17,7 @@ from pathlib import Path
 from kiki_agent.accounts import Account, Accounts, Poller
 from kiki_agent.config import ConnectorSettings, Mode, Settings
 from kiki_agent.errors import KikiError
-from kiki_agent.flow import Bidder, BidWriter, Flow
+from kiki_agent.flow import Bidder, BidWriter, Flow, PlacedSettler
 from kiki_agent.hooks.context import ContextFactory
 from kiki_agent.hooks.http import HttpClient
 from kiki_agent.hooks.manager import Plugins
@@ -224,6 +224,7 @@ class Agent:
         ]
         self.flow = Flow(bidder, writers)
         loops: list[Loop] = [*self.pollers, self.value_loop, bidder, *writers]
+        loops.append(PlacedSettler(self.shield, Records(self.store)))
         if settings.optimizer.enabled:
             loops.append(self.optimizer)
         loops.append(HeadLoop(self.ledger, self.decisions, self.store, settings.ledger.head_interval_s))

@@ -6,7 +6,8 @@ writer per connector sends what changed, rarely and only with the shield's conse
 
 from kiki_agent.flow.bidder import Bidder
 from kiki_agent.flow.patience import Patience
+from kiki_agent.flow.settlement import PlacedSettler
 from kiki_agent.flow.status import Flow, FlowStatus
 from kiki_agent.flow.writer import BidWriter
 
-__all__ = ["BidWriter", "Bidder", "Flow", "FlowStatus", "Patience"]
+__all__ = ["BidWriter", "Bidder", "Flow", "FlowStatus", "Patience", "PlacedSettler"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 
 from kiki_agent.ledger.intents import IntentRow, count_by_kind, find, recent_rows
@@ -37,3 +38,13 @@ class Records:
     async def counts(self, *, since: Instant) -> dict[IntentKind, int]:
         """How many changes of each kind were sent to platforms since an instant."""
         return await self._store.read(lambda connection: count_by_kind(connection, since))
+
+    async def outcomes_by_cause(self, causes: Sequence[str]) -> dict[str, str]:
+        """What became of the intents with these causes: cause -> state; a cause without an intent is left out."""
+        marks = ", ".join("?" * len(causes))
+
+        def read(connection: sqlite3.Connection) -> dict[str, str]:
+            rows = connection.execute(f"SELECT cause, state FROM intents WHERE cause IN ({marks})", tuple(causes))
+            return dict(rows.fetchall())
+
+        return await self._store.read(read)

@@ -18,6 +18,8 @@ from kiki_agent.sandbox.market import Market
 
 KINDS = {"adjust_bid": at.BID, "set_budget": at.BUDGET, "set_status": at.ACTIVE}
 """Kinds of effects and the row of `layout` they set."""
+PLACEMENT = "place_bid"
+"""A direct buy: an effect of its own, outside the auctions and not part of any spend report."""
 KEPT = 3 * DAY
 """How long an effect can be asked for by its key."""
 
@@ -67,7 +69,8 @@ class EffectsLog:
             try:
                 effect = msgspec.json.decode(line, type=Effect)
                 market.advance_to(Instant(effect.at))
-                before = market.set_level(KINDS[effect.kind], effect.campaign, effect.after)
+                placed = effect.kind == PLACEMENT
+                before = 0 if placed else market.set_level(KINDS[effect.kind], effect.campaign, effect.after)
             except (msgspec.MsgspecError, KeyError, IndexError) as error:
                 raise ValueError(f"{self._path}: line {number} is not an effect ({type(error).__name__})") from error
             if before != effect.before:

@@ -17,7 +17,7 @@ from kiki_agent.model import DAY, MINUTE, Instant, iso, parse_iso
 from kiki_agent.sandbox import layout as at
 from kiki_agent.sandbox import wire
 from kiki_agent.sandbox.draw import CENT, MIN_BID, MIN_BUDGET, PLATFORMS
-from kiki_agent.sandbox.effects import Effect, EffectsLog
+from kiki_agent.sandbox.effects import PLACEMENT, Effect, EffectsLog
 from kiki_agent.sandbox.faults import AnswerLost, Fault, Faults
 from kiki_agent.sandbox.market import Market, platform_index
 from kiki_agent.sandbox.tokens import Tokens
@@ -38,13 +38,18 @@ _THEMES = ("Prospecting", "Brand", "Catalog", "Retargeting", "Lookalike", "Seaso
 
 class _Batch(Protocol):
     @property
-    def operations(self) -> list[wire.BidOperation] | list[wire.BudgetOperation] | list[wire.StateOperation]: ...
+    def operations(
+        self,
+    ) -> (
+        list[wire.BidOperation] | list[wire.BudgetOperation] | list[wire.StateOperation] | list[wire.PlacementOperation]
+    ): ...
 
 
 _WRITES: dict[str, tuple[str, int, msgspec.json.Decoder[_Batch]]] = {
     "bids": ("adjust_bid", MIN_BID, msgspec.json.Decoder(wire.BidBatch)),
     "budgets": ("set_budget", MIN_BUDGET, msgspec.json.Decoder(wire.BudgetBatch)),
     "status": ("set_status", 0, msgspec.json.Decoder(wire.StateBatch)),
+    "placements": (PLACEMENT, CENT, msgspec.json.Decoder(wire.PlacementBatch)),
 }
 _ROWS = {"adjust_bid": at.BID, "set_budget": at.BUDGET, "set_status": at.ACTIVE}
 
@@ -178,7 +183,7 @@ class SandboxService:
                 continue
             campaign = int(operation.campaign) - FIRST_CAMPAIGN
             level = operation.level
-            before = self.market.set_level(_ROWS[kind], campaign, level)
+            before = 0 if kind == PLACEMENT else self.market.set_level(_ROWS[kind], campaign, level)
             number = self.effects.count + len(effects) + 1
             name = PLATFORMS[place].name
             effect = Effect(number, operation.client_ref, name, campaign, kind, before, level, now)

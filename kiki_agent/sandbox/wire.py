@@ -59,7 +59,20 @@ class StateOperation(msgspec.Struct, forbid_unknown_fields=True):
         return int(self.state == "ENABLED")
 
 
-Operation = BidOperation | BudgetOperation | StateOperation
+class PlacementOperation(msgspec.Struct, forbid_unknown_fields=True):
+    """Buy one placement directly, outside the auctions, at a fixed amount."""
+
+    campaign: str
+    amount: Amount
+    client_ref: Reference
+
+    @property
+    def level(self) -> int:
+        """Price in micros."""
+        return micros_from_text(self.amount)
+
+
+Operation = BidOperation | BudgetOperation | StateOperation | PlacementOperation
 
 
 class BidBatch(msgspec.Struct, forbid_unknown_fields=True):
@@ -78,6 +91,12 @@ class StateBatch(msgspec.Struct, forbid_unknown_fields=True):
     """Body of POST /v1/{platform}/status."""
 
     operations: Annotated[list[StateOperation], msgspec.Meta(min_length=1, max_length=MAX_OPERATIONS)]
+
+
+class PlacementBatch(msgspec.Struct, forbid_unknown_fields=True):
+    """Body of POST /v1/{platform}/placements."""
+
+    operations: Annotated[list[PlacementOperation], msgspec.Meta(min_length=1, max_length=MAX_OPERATIONS)]
 
 
 class Grant(msgspec.Struct, forbid_unknown_fields=True):

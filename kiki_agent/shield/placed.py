@@ -128,6 +128,10 @@ class Placed:
             raise Denied(Refusal.NOT_FOUND, f"there is no open reservation {reservation_id[:64]!r}")
         return permit
 
+    def open_permits(self) -> list[Permit]:
+        """Open permits, oldest first."""
+        return sorted(self._open.values(), key=lambda permit: permit.sequence)
+
     def _settle(self, permit: Permit, spent: int | None, now: Instant) -> asyncio.Future[None]:
         if self._open.get(permit.reservation_id) != permit:
             raise Denied(Refusal.CONFLICT, f"reservation {permit.reservation_id} has ended already")

@@ -179,6 +179,10 @@ class Shield:
         """Give back the amount of a bid that was not spent. Raises Denied when it has ended."""
         await self._placed.release(permit, now)
 
+    def open_permits(self) -> list[Permit]:
+        """Permits that were neither committed nor released yet, oldest first; also those of an earlier process."""
+        return self._placed.open_permits()
+
     # -- changes at platforms ------------------------------------------------------------------------------------
 
     def may_change(self, intent: Intent, now: Instant) -> None:

@@ -88,6 +88,11 @@ class SandboxConnector:
         return await self._write(IntentKind.ADJUST_BID, intents)
 
     @hookimpl
+    async def place_bid(self, intents: Sequence[Intent]) -> Sequence[Receipt]:
+        """Direct buys at a fixed amount."""
+        return await self._write(IntentKind.PLACE_BID, intents)
+
+    @hookimpl
     async def set_status(self, intents: Sequence[Intent]) -> Sequence[Receipt]:
         """Pause or enable."""
         return await self._write(IntentKind.SET_STATUS, intents)

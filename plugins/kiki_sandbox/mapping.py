@@ -159,9 +159,18 @@ class EffectsBody(msgspec.Struct):
     effects: list[EffectItem]
 
 
-PATHS = {IntentKind.ADJUST_BID: "bids", IntentKind.SET_BUDGET: "budgets", IntentKind.SET_STATUS: "status"}
+PATHS = {
+    IntentKind.ADJUST_BID: "bids",
+    IntentKind.SET_BUDGET: "budgets",
+    IntentKind.SET_STATUS: "status",
+    IntentKind.PLACE_BID: "placements",
+}
 """Path of the endpoint for a kind of intent."""
-_FIELDS = {IntentKind.ADJUST_BID: "max_cpc", IntentKind.SET_BUDGET: "daily_budget"}
+_FIELDS = {
+    IntentKind.ADJUST_BID: "max_cpc",
+    IntentKind.SET_BUDGET: "daily_budget",
+    IntentKind.PLACE_BID: "amount",
+}
 _STATES = {"ENABLED": CampaignStatus.ACTIVE, "PAUSED": CampaignStatus.PAUSED}
 
 
