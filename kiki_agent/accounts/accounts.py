@@ -36,7 +36,10 @@ from kiki_agent.store import Store
 Ints = npt.NDArray[np.int64]
 
 MATURED_DAYS = 14
-"""Conversion rates are counted over at most this many days that no longer restate."""
+"""Conversion rates are counted over at most this many days whose conversions are in."""
+RIPE_DAYS = 3
+"""A day this old counts as such even where the platform restates it for weeks: what is still to come is little, and
+leaving it out only makes bids cautious."""
 KEPT_DAYS = 35
 """Days of performance held in memory, at least."""
 
@@ -397,8 +400,9 @@ class Accounts:
         low, high = table.bounds[connector]
         today = day_number(self._days[connector]) if self._days[connector] else 0
         recent = self._grid.sums(low, high, today - self.lookback_days + 1, today)
-        final = day_number(state.final_before) if state.final_before else today + 1
-        matured = self._grid.sums(low, high, final - MATURED_DAYS, final - 1)
+        final = day_number(state.final_before) if state.final_before else 0
+        before = max(final, today - RIPE_DAYS + 1)
+        matured = self._grid.sums(low, high, before - MATURED_DAYS, before - 1)
         if not matured[:, CLICKS].any():
             matured = recent
         table.spend_micros[low:high] = recent[:, SPEND]

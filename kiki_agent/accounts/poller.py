@@ -6,16 +6,18 @@ from collections.abc import Awaitable, Callable
 from datetime import date, timedelta
 from typing import Protocol
 
-from kiki_agent.accounts.accounts import Accounts
+from kiki_agent.accounts.accounts import MATURED_DAYS, RIPE_DAYS, Accounts
 from kiki_agent.errors import Bug, PluginError, RateLimited, Temporary
-from kiki_agent.model import HOUR, Campaign, DayWindow, Instant, PerformanceReport, SpendReport, day_bounds
+from kiki_agent.model import DAY, HOUR, Campaign, DayWindow, Instant, PerformanceReport, SpendReport, day_bounds
 from kiki_agent.runtime.log import get_logger
 from kiki_agent.runtime.loop import Loop
 
 MOST_PAGES = 1_000
 """More pages than this in one report is a plugin that pages for ever."""
-RESTATED_EVERY = HOUR
-"""How often the days that may still restate are read again; today and yesterday are read every time."""
+RECENT_EVERY = HOUR
+"""How often the days of the look-back are read again; today and yesterday are read every time."""
+RESTATED_EVERY = DAY
+"""How often everything that may still restate is read again."""
 LATE_SPEND = 2 * HOUR
 """For so long after midnight the day before is asked for too: vendors book late."""
 TOLERATED = 2
@@ -49,6 +51,7 @@ class Poller(Loop):
         report_interval: int,
         history_days: int,
     ) -> None:
+        """`history_days` is the longest look-back anyone judges by; the first read goes back further if need be."""
         self.name = f"poll:{connector}"
         self.period = poll_interval
         self.connector = connector
@@ -57,9 +60,11 @@ class Poller(Loop):
         self._book = book
         self._report_interval = report_interval
         self._history_days = history_days
+        self._first_days = max(history_days, MATURED_DAYS + RIPE_DAYS)
         self._retry_at = 0
         self._campaigns_at: int | None = None
         self._performance_at: int | None = None
+        self._recent_at = 0
         self._restated_at: int | None = None
         self._restated_from = ""
         self._failures = 0
@@ -138,7 +143,8 @@ class Poller(Loop):
         return day_bounds(_days_before(today, 1), account.timezone)[0]
 
     async def _read_performance(self, now: Instant) -> None:
-        first_day, restating = self._first_day(now)
+        reach = self._reach(now)
+        first_day = self._first_day(reach)
         window = DayWindow(first_day, self._accounts.day(self.connector))
         cursor: str | None = None
         for _ in range(MOST_PAGES):
@@ -153,19 +159,30 @@ class Poller(Loop):
             raise Bug(f"{self.connector}: fetch_performance gave more than {MOST_PAGES} pages")
         self._accounts.close_report(self.connector)
         self._performance_at = now
-        if restating:
+        if reach >= RECENT_EVERY:
+            self._recent_at = now
+        if reach >= RESTATED_EVERY:
             self._restated_at = now
             self._restated_from = self._accounts.final_before(self.connector)
 
-    def _first_day(self, now: Instant) -> tuple[str, bool]:
-        """First day to ask for, and whether it covers everything that may still restate."""
+    def _reach(self, now: Instant) -> int:
+        """Which round this read belongs to: `RESTATED_EVERY`, `RECENT_EVERY` or 0."""
+        if self._restated_at is None or now >= self._restated_at + RESTATED_EVERY:
+            return RESTATED_EVERY
+        return RECENT_EVERY if now >= self._recent_at + RECENT_EVERY else 0
+
+    def _first_day(self, reach: int) -> str:
+        """First day to ask for: everything known once a day, the look-back once an hour, else yesterday."""
         today = self._accounts.day(self.connector)
         yesterday = _days_before(today, 1)
+        if reach == 0:
+            return yesterday
+        if reach == RECENT_EVERY:
+            return min(_days_before(today, self._history_days - 1), yesterday)
+        begin = _days_before(today, self._first_days - 1)
         if self._restated_at is None:
-            return _days_before(today, self._history_days - 1), True
-        if now < self._restated_at + RESTATED_EVERY:
-            return yesterday, False
-        return min(self._restated_from or _days_before(today, self._history_days - 1), yesterday), True
+            return begin
+        return min(self._restated_from or begin, yesterday)
 
 
 def _days_before(day: str, days: int) -> str:

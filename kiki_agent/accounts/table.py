@@ -62,7 +62,7 @@ class CampaignTable:
         self.mean_rate_per_ks: Ints = np.zeros(n, dtype=np.int64)
         """Smoothed speed of spending, micros per 1,000 seconds."""
         self.clicks: Ints = np.zeros(n, dtype=np.int64)
-        """Clicks of the matured days of the look-back (days whose conversions no longer restate)."""
+        """Clicks of recent days whose conversions are in, see `accounts.MATURED_DAYS`."""
         self.conversions: Ints = np.zeros(n, dtype=np.int64)
         """Conversions of the same days."""
         self.spend_micros: Ints = np.zeros(n, dtype=np.int64)

@@ -35,7 +35,7 @@ class Desk:
             self.book,
             poll_interval=MINUTE,
             report_interval=5 * MINUTE,
-            history_days=28,
+            history_days=7,
         )
 
     async def book(self, connector: str, report: SpendReport, now: Instant) -> None:

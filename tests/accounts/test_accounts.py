@@ -85,13 +85,17 @@ async def test_totals_sum_the_days_asked_for_and_say_how_old_they_are(desk: Desk
     assert desk.accounts.totals("google", days_before(2), TODAY).as_of is None
 
 
-async def test_conversion_counts_leave_out_days_that_still_restate(desk: Desk) -> None:
-    desk.platform.final_before = days_before(3)
-    days = [row("a", days_before(day), clicks=100, conversions=0 if day <= 3 else 10) for day in range(8)]
+@pytest.mark.parametrize(("final_before", "young"), [(2, 2), (10, 2), (1, 1), (0, 0)])
+async def test_conversion_counts_leave_out_days_whose_conversions_are_not_in(
+    desk: Desk, final_before: int, young: int
+) -> None:
+    desk.platform.final_before = days_before(final_before)
+    days = [row("a", days_before(day), clicks=100, conversions=0 if day <= young else 10) for day in range(8)]
     desk.platform.pages = [days]
     await desk.poll(NOON)
     table, at = desk.accounts.table, desk.accounts.table.index["meta", "a"]
-    assert (table.clicks[at], table.conversions[at]) == (400, 40)
+    assert table.conversions[at] == 10 * (7 - young)
+    assert table.clicks[at] == 100 * (7 - young)
     assert table.spend_micros[at] == 7 * 5_000_000
 
 

@@ -21,15 +21,17 @@ async def test_spend_every_minute_and_reports_every_five(desk: Desk) -> None:
     assert verbs[0] == "fetch_campaigns", "spend of campaigns nobody knows would be skipped"
 
 
-async def test_everything_once_then_recent_days_and_what_restates_once_an_hour(desk: Desk) -> None:
-    desk.platform.final_before = days_before(3)
-    for minute in range(0, 66, 5):
+async def test_everything_at_first_then_yesterday_the_lookback_hourly_and_what_restates_daily(desk: Desk) -> None:
+    desk.platform.final_before = days_before(20)
+    for minute in (*range(0, 66, 5), 24 * 60, 24 * 60 + 5):
         await desk.poll(NOON + minute * MINUTE)
     windows = [(window.first_day, window.last_day) for window in desk.platform.windows()]
-    assert windows[0] == (days_before(27), TODAY)
+    assert windows[0] == (days_before(16), TODAY)
     assert windows[1] == (days_before(1), TODAY)
-    assert windows[12] == (days_before(3), TODAY)
+    assert windows[12] == (days_before(6), TODAY)
     assert windows[13] == (days_before(1), TODAY)
+    assert windows[14] == (days_before(20), "2026-03-11")
+    assert windows[15] == (TODAY, "2026-03-11")
 
 
 async def test_all_pages_are_read(desk: Desk) -> None:

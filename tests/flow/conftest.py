@@ -78,7 +78,7 @@ class Rig:
                 self.shield.book,
                 poll_interval=round(bidding.poll_interval_s * SECOND),
                 report_interval=round(bidding.report_interval_s * SECOND),
-                history_days=28,
+                history_days=7,
             )
             for name in self.caps
         ]
