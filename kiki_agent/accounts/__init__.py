@@ -4,7 +4,8 @@ Pollers read, screens sort out nonsense, columns hold what is known now and tabl
 No decision is made here and no call goes out that changes anything at a platform.
 """
 
-from kiki_agent.accounts.accounts import Account, Accounts, PlatformTotals
+from kiki_agent.accounts.accounts import Accounts
+from kiki_agent.accounts.facts import Account, PlatformTotals
 from kiki_agent.accounts.poller import Poller, Reader
 from kiki_agent.accounts.table import CampaignTable
 

@@ -6,7 +6,6 @@ import asyncio
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import partial
 
@@ -14,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kiki_agent.accounts import records, screening, spend
+from kiki_agent.accounts.facts import Account, PlatformTotals
 from kiki_agent.accounts.grid import CLICKS, CONVERSIONS, IMPRESSIONS, REVENUE, SPEND, DayGrid, day_number
 from kiki_agent.accounts.records import ReportState
 from kiki_agent.accounts.table import CampaignTable
@@ -44,32 +44,6 @@ KEPT_DAYS = 35
 """Days of performance held in memory, at least."""
 
 _log = get_logger("accounts")
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """One connector's account, as configured."""
-
-    connector: str
-    platform: str
-    """Canonical platform id."""
-    timezone: str = "UTC"
-    currency: str = "USD"
-
-
-@dataclass(frozen=True, slots=True)
-class PlatformTotals:
-    """Sums over some account days of one connector."""
-
-    spend_micros: int
-    conversions: int
-    revenue_micros: int
-    clicks: int
-    impressions: int
-    as_of: Instant | None
-    """What the platform reported covers everything up to here; None when it never reported."""
-    newest_row_as_of: Instant | None
-    """`as_of` of the last report that said anything new: the newest evidence."""
 
 
 class Accounts:
@@ -221,7 +195,7 @@ class Accounts:
         state.campaigns_as_of = now
         self._heard_of(connector)
         if changed or gone:
-            self._write(partial(_write_campaigns, changed=tuple(changed), gone=tuple(gone)))
+            self._write(partial(records.change_campaigns, changed=tuple(changed), gone=tuple(gone)))
 
     def take_performance(self, connector: str, report: PerformanceReport, now: Instant) -> int:
         """Take over one page of performance rows; returns how many said something new."""
@@ -436,12 +410,3 @@ def _day_or_empty(day: str, latest: str) -> str:
     except (ValueError, TypeError):
         return ""
     return min(day, latest)
-
-
-def _write_campaigns(
-    connection: sqlite3.Connection, changed: Sequence[Campaign], gone: Sequence[tuple[str, str]]
-) -> None:
-    if changed:
-        records.write_campaigns(connection, changed)
-    if gone:
-        records.mark_gone(connection, gone)

@@ -120,8 +120,20 @@ def _campaign(row: tuple[Any, ...]) -> Campaign:
     )
 
 
-def write_campaigns(connection: sqlite3.Connection, campaigns: Sequence[Campaign]) -> None:
-    """Insert or update campaigns."""
+def change_campaigns(
+    connection: sqlite3.Connection, changed: Sequence[Campaign], gone: Sequence[tuple[str, str]]
+) -> None:
+    """Insert or update campaigns, and mark those that are no longer in their platform's list; their days stay."""
+    if changed:
+        _write_campaigns(connection, changed)
+    if gone:
+        connection.executemany(
+            "UPDATE account_campaigns SET status = 'gone', paused_by_us = 0 WHERE connector = ? AND campaign_id = ?",
+            gone,
+        )
+
+
+def _write_campaigns(connection: sqlite3.Connection, campaigns: Sequence[Campaign]) -> None:
     connection.executemany(
         _CAMPAIGN,
         [
@@ -141,14 +153,6 @@ def write_campaigns(connection: sqlite3.Connection, campaigns: Sequence[Campaign
             )
             for each in campaigns
         ],
-    )
-
-
-def mark_gone(connection: sqlite3.Connection, campaigns: Sequence[tuple[str, str]]) -> None:
-    """These campaigns are no longer in their platform's list; their performance stays."""
-    connection.executemany(
-        "UPDATE account_campaigns SET status = 'gone', paused_by_us = 0 WHERE connector = ? AND campaign_id = ?",
-        campaigns,
     )
 
 
