@@ -240,19 +240,21 @@ class Agent:
     # -- starting and ending ------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Settle what the last process left open, and read the platforms once, before any loop ticks.
-
-        A platform that does not answer delays nothing: its poller tries again when it is due.
-        """
+        """Settle what the last process left open, and read the platforms once, before any loop ticks."""
         now = self.world.clock.now()
         await self.outbox.load(now)
         await self.outbox.reconcile(now)
-        first_reads = [self._first_read(loop, now) for loop in (*self.pollers, self.value_loop)]
+        await self.read_platforms()
+
+    async def read_platforms(self) -> None:
+        """Read all platforms and customers now. One that does not answer delays nothing: its loop tries again."""
+        now = self.world.clock.now()
+        reads = [self._first_read(loop, now) for loop in (*self.pollers, self.value_loop)]
         if self.world.clock.speed == 0:  # no time passes: nothing to gain by asking all at once, and one order to keep
-            for read in first_reads:
+            for read in reads:
                 await read
         else:
-            await asyncio.gather(*first_reads)
+            await asyncio.gather(*reads)
 
     async def _first_read(self, loop: Loop, now: Instant) -> None:
         try:

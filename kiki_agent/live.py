@@ -18,7 +18,7 @@ from kiki_agent.agent import KERNEL_MODULES, Agent, World
 from kiki_agent.config import Loaded, Mode, Settings
 from kiki_agent.errors import KikiError, StoreError
 from kiki_agent.hooks.http_aiohttp import AiohttpHttp
-from kiki_agent.model import Instant
+from kiki_agent.model import MILLISECOND, Instant
 from kiki_agent.runtime import log, tasks
 from kiki_agent.runtime.clock import Clock, ScaledClock, Stopwatch, SystemClock
 from kiki_agent.runtime.driver import LiveDriver
@@ -26,7 +26,7 @@ from kiki_agent.runtime.metrics import Metrics
 from kiki_agent.runtime.shutdown import Stage, StopRequest, leave_now, shut_down
 from kiki_agent.runtime.signals import Signals
 from kiki_agent.runtime.watchdog import Watchdog
-from kiki_agent.sandbox.adopt import SandboxHandle, start_or_adopt, stop
+from kiki_agent.sandbox.adopt import SandboxFailed, SandboxHandle, start_or_adopt, stop, until_ready
 from kiki_agent.sandbox.wiring import with_sandbox
 from kiki_agent.store import AlreadyRunning
 from kiki_agent.store.lock import LockFile
@@ -36,6 +36,11 @@ from kiki_agent.web import Services, create_app
 KERNELS_FROM = 1_000
 """Campaigns from which compiled kernels are worth what they cost. The compiler takes some 130 MB of memory; below this
 size the plain twins decide a tick in a few milliseconds of its two seconds (docs/performance.md)."""
+MARKET_PATIENCE_S = 3.0
+"""Wall seconds after the process began until which the start waits for the demo's market. Where its kernel has to be
+compiled first it takes longer; then the agent goes on, as it would with platforms that do not answer yet."""
+PLATFORM_PATIENCE = 1_100 * MILLISECOND
+"""Wall time for which the platforms of a market that is being made ask not to be asked again."""
 IDLE_EXIT_S = 600.0
 """Wall seconds after which a demo's sandbox ends by itself when no agent asks it anything any more."""
 
@@ -77,6 +82,8 @@ class _Process:
         self.watch = watch
         self.agent: Agent | None = None
         self.sandbox: SandboxHandle | None = None
+        self._market: asyncio.Task[None] | None = None
+        """Ends when the demo's market is there."""
         self._runner: web.AppRunner | None = None
         self._tasks = tasks.OwnedTasks("agent")
 
@@ -113,6 +120,8 @@ class _Process:
             await self.agent.close()
         if self._runner is not None:
             await self._runner.cleanup()
+        if self._market is not None:
+            self._market.cancel()
         if self.sandbox is not None and not self.sandbox.adopted:
             await stop(self.sandbox)
         await self._tasks.close()
@@ -168,9 +177,12 @@ class _Process:
         )
         self._gauges(agent)
         services.starting = "starting: the platforms are being read"
+        late = self._market is not None and not await self._market_came(self._market)
         await agent.start()
         services.starting = None
         self._tasks.spawn(self.driver.run(agent.supervisor, self.clock), "driver")
+        if late:
+            self._tasks.spawn(self._catch_up(agent), "market")
         if len(agent.accounts.table) >= KERNELS_FROM:
             self._tasks.spawn(self._load_kernels(), "kernels")
         for component in ("syncvalue", "syncshield", "syncflow", "syncledger", "syncnotify"):
@@ -189,14 +201,35 @@ class _Process:
             history_days=demo.history_days,
             fault_rate=demo.fault_rate,
             idle_exit_s=IDLE_EXIT_S,
-            until_ready=True,
         )
+        self._market = asyncio.create_task(until_ready(self.folder / "sandbox", self.sandbox), name="market")
         epoch = Instant(self.sandbox.epoch)
         if demo.speed != 1.0:
             self.clock = services.clock = ScaledClock(demo.speed, epoch, epoch)
         if not self.sandbox.continued:
             self._set_aside(epoch)
         return with_sandbox(self.settings, self.sandbox.base_url, self.sandbox.client_id, self.sandbox.client_secret)
+
+    async def _market_came(self, market: asyncio.Task[None]) -> bool:
+        """Wait for the market as long as a start may take. Raises SandboxFailed when there will be none."""
+        done, _ = await asyncio.wait({market}, timeout=max(0.0, MARKET_PATIENCE_S - self.watch.seconds()))
+        if done:
+            market.result()
+        return bool(done)
+
+    async def _catch_up(self, agent: Agent) -> None:
+        """Do what the start could not, once the market is there: read it, and run the cycle that a start runs."""
+        assert self._market is not None
+        try:
+            await self._market
+        except SandboxFailed as error:
+            _log.error("no_market", f"The simulated market will not come: {error}")
+            return
+        await self.clock.sleep_until(Instant(self.clock.now() + round(PLATFORM_PATIENCE * self.clock.speed)))
+        await agent.read_platforms()
+        if self.settings.optimizer.enabled and self.settings.optimizer.run_at_start:
+            agent.supervisor.run_now("optimizer")
+        _log.info("market_read", "The simulated market is there and was read")
 
     def _set_aside(self, epoch: int) -> None:
         """A new market has no past in common with an older record: keep that under another name."""

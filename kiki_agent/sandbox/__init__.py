@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kiki_agent.sandbox.adopt import SandboxFailed, SandboxHandle, start_or_adopt, stop
+    from kiki_agent.sandbox.adopt import SandboxFailed, SandboxHandle, start_or_adopt, stop, until_ready
     from kiki_agent.sandbox.effects import EffectsLog
     from kiki_agent.sandbox.faults import Fault, Faults
     from kiki_agent.sandbox.market import Market
@@ -30,6 +30,7 @@ __all__ = [
     "run_sandbox",
     "start_or_adopt",
     "stop",
+    "until_ready",
 ]
 
 _HOMES = {
@@ -44,6 +45,7 @@ _HOMES = {
     "run_sandbox": "process",
     "start_or_adopt": "adopt",
     "stop": "adopt",
+    "until_ready": "adopt",
 }
 
 

@@ -63,12 +63,11 @@ async def start_or_adopt(
     fault_rate: float = 0.0,
     idle_exit_s: float = 600.0,
     port: int = 0,
-    until_ready: bool = False,
 ) -> SandboxHandle:
     """Adopt the sandbox that serves this folder, or start one in a session of its own.
 
-    Returns when it listens; until its market is there it answers 503 with Retry-After, with `until_ready` this waits
-    for that too. A running sandbox of another seed, speed or size is ended first. Raises SandboxFailed.
+    Returns when it listens; until its market is there it answers 503 with Retry-After, see `until_ready`. A running
+    sandbox of another seed, speed or size is ended first. Raises SandboxFailed.
     """
     wanted = (seed, speed, campaigns, history_days)
     known = read_state(folder)
@@ -87,20 +86,33 @@ async def start_or_adopt(
     }
     if epoch is not None:
         options["--epoch"] = epoch
-    await asyncio.to_thread(_launch, folder, options, until_ready)
+    await asyncio.to_thread(_launch, folder, options)
     started = read_state(folder)
     if started is None or (known is not None and started.nonce == known.nonce):
         raise SandboxFailed(f"the sandbox started but left no state in {folder}")
     return _handle(started, adopted=False, continued=known is not None and known.epoch == started.epoch)
 
 
+async def until_ready(folder: Path, handle: SandboxHandle) -> None:
+    """Return when the market is there. Raises SandboxFailed when its process ended before."""
+    clock = SystemClock()
+    while (said := await _health(_state(handle))) is None or said.get("status") != "ok":
+        if said is None and _has_ended(handle.pid):
+            raise SandboxFailed(f"the sandbox ended before its market was there: {_last_words(folder)}")
+        await clock.sleep_for(50 * MILLISECOND)
+
+
 async def stop(handle: SandboxHandle) -> None:
     """End the process a handle means, unless something else has its place by now; returns when it is gone."""
-    state = SandboxState(
-        handle.pid, handle.port, handle.nonce, handle.client_secret, handle.seed, handle.epoch, handle.speed, 0, 0
-    )
+    state = _state(handle)
     if await _alive(state):
         await _end(state)
+
+
+def _state(handle: SandboxHandle) -> SandboxState:
+    return SandboxState(
+        handle.pid, handle.port, handle.nonce, handle.client_secret, handle.seed, handle.epoch, handle.speed, 0, 0
+    )
 
 
 def _handle(state: SandboxState, *, adopted: bool, continued: bool) -> SandboxHandle:
@@ -120,8 +132,11 @@ def _handle(state: SandboxState, *, adopted: bool, continued: bool) -> SandboxHa
 
 async def _alive(state: SandboxState) -> bool:
     """True when the process at the state's port knows the state's nonce."""
-    if state.pid <= 0 or state.port <= 0:
-        return False
+    return state.pid > 0 and state.port > 0 and await _health(state) is not None
+
+
+async def _health(state: SandboxState) -> Mapping[str, object] | None:
+    """What the sandbox says of itself; None when it says nothing, or another is in its place."""
     try:
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session,
@@ -129,8 +144,8 @@ async def _alive(state: SandboxState) -> bool:
         ):
             said = await answer.json(content_type=None)
     except (aiohttp.ClientError, TimeoutError, ValueError):
-        return False
-    return isinstance(said, dict) and said.get("nonce") == state.nonce
+        return None
+    return said if isinstance(said, dict) and said.get("nonce") == state.nonce else None
 
 
 async def _end(state: SandboxState) -> None:
@@ -139,22 +154,28 @@ async def _end(state: SandboxState) -> None:
     due = clock.now() + STOP_TIMEOUT
     with suppress(ProcessLookupError):
         os.kill(state.pid, signal.SIGTERM)
-        while not _is_corpse(state.pid):
+        while not _has_ended(state.pid):
             await clock.sleep_for(20 * MILLISECOND)
-            os.kill(state.pid, signal.SIGKILL if clock.now() > due else 0)
+            if clock.now() > due:
+                os.kill(state.pid, signal.SIGKILL)
 
 
-def _is_corpse(pid: int) -> bool:
-    """True for a process that has ended and whose number is still taken: nobody's child waits for the first process of
-    the system to bury it, and in a container that may be one that never does."""
+def _has_ended(pid: int) -> bool:
+    """True for a process that is gone, or dead with its number still taken.
+
+    A child that nobody waits for is buried by the first process of the system, in a container perhaps never.
+    """
     try:
+        os.kill(pid, 0)
         status = Path(f"/proc/{pid}/stat").read_bytes()
+    except ProcessLookupError:
+        return True
     except OSError:
         return False
     return status.rpartition(b")")[2].split()[:1] == [b"Z"]
 
 
-def _launch(folder: Path, options: Mapping[str, float], until_ready: bool) -> None:
+def _launch(folder: Path, options: Mapping[str, float]) -> None:
     """Start the process and wait for its word. Raises SandboxFailed with what it said last."""
     folder.mkdir(parents=True, exist_ok=True)
     arguments = [sys.executable, "-m", "kiki_agent.sandbox", str(folder), "--detach"]
@@ -166,17 +187,24 @@ def _launch(folder: Path, options: Mapping[str, float], until_ready: bool) -> No
         )
     assert child.stdout is not None
     with child.stdout as pipe:
-        wanted = b"ready\n" if until_ready else b"\n"
         heard = b""
-        while wanted not in heard:
+        while b"\n" not in heard:
             readable, _, _ = select.select([pipe], [], [], START_TIMEOUT_S)
             part = os.read(pipe.fileno(), 4096) if readable else b""
             if not part:
                 break
             heard += part
         child.wait()
-    if wanted not in heard:
+    if b"\n" not in heard:
+        raise SandboxFailed(f"the sandbox did not start: {_last_words(folder, said_before)}")
+
+
+def _last_words(folder: Path, since: int = 0) -> str:
+    """The last line of the sandbox's log."""
+    try:
         with (folder / LOG_FILE).open("rb") as log:
-            log.seek(said_before)
+            log.seek(since)
             lines = log.read().decode(errors="replace").strip().splitlines()
-        raise SandboxFailed(f"the sandbox did not start: {lines[-1] if lines else 'it said nothing'}")
+    except OSError:
+        lines = []
+    return lines[-1] if lines else "it said nothing"

@@ -48,8 +48,8 @@ def run_sandbox(
     """Serve a market until a signal, or until nobody asked for `idle_exit_s` wall seconds (0: for ever).
 
     A market the folder holds already (same seed, speed, size and history) goes on with its own epoch, its log of
-    effects replayed; the log of any other is moved aside. With `announce` two lines go to standard output: the port
-    once it listens, `ready` once the market is there. Returns the exit code: 0, or 1 with a sentence on standard error.
+    effects replayed; the log of any other is moved aside. With `announce` the port goes to standard output once it
+    listens. Returns the exit code: 0, or 1 with a sentence on standard error.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
@@ -105,8 +105,6 @@ async def _serve(folder: Path, state: SandboxState, fault_rate: float, idle_exit
             _say(f"no market: {error}")
             code = 1
         else:
-            if announce:
-                _tell("ready")
             await asyncio.wait(reasons - {making}, return_when=asyncio.FIRST_COMPLETED)
     await _close(folder, state, server)
     if not making.done():
