@@ -17,7 +17,7 @@ from pathlib import Path
 from kiki_agent.accounts import Account, Accounts, Poller
 from kiki_agent.config import ConnectorSettings, Mode, Settings
 from kiki_agent.errors import KikiError
-from kiki_agent.flow import Bidder, BidWriter, Flow, PlacedSettler
+from kiki_agent.flow import Bidder, BidWriter, Flow, Patience, PlacedSettler
 from kiki_agent.hooks.context import ContextFactory
 from kiki_agent.hooks.http import HttpClient
 from kiki_agent.hooks.manager import Plugins
@@ -77,6 +77,7 @@ class Agent:
     store: Store
     ledger: Ledger
     decisions: DecisionBook
+    patience: Patience
     outbox: Outbox
     plugins: Plugins
     shield: Shield
@@ -139,11 +140,13 @@ class Agent:
         self.plugins = await Plugins.load(
             self.settings, make_context=make, simulated=world.simulated, observe=self._observe, locate=world.locate
         )
+        self.patience = Patience(self._dry_call if self.settings.mode is Mode.DRY_RUN else self._call)
         self.outbox = Outbox(
             self.store,
             self.ledger,
-            self._dry_call if self.settings.mode is Mode.DRY_RUN else self._call,
-            settle=round(self.settings.ledger.settle_s * SECOND),
+            self.patience,
+            # requests travel in real time, however fast a demo's clock runs
+            settle=round(self.settings.ledger.settle_s * SECOND * max(1.0, world.clock.speed)),
         )
         if services is not None:
             services.plugins, services.outbox = self.plugins, self.outbox
@@ -219,7 +222,9 @@ class Agent:
             timezone=settings.timezone,
         )
         writers = [
-            BidWriter(bidding, name, bidder, self.shield, self.outbox, currency=settings.currency)
+            BidWriter(
+                bidding, name, bidder, self.shield, self.outbox, currency=settings.currency, patience=self.patience
+            )
             for name in self.connectors
         ]
         self.flow = Flow(bidder, writers)

@@ -126,7 +126,7 @@ class BiddingSettings(Section):
     bid_step_percent: Annotated[float, Field(gt=0, le=50)] = 0.5
     """Bids move on a geometric grid of this step, unless the platform's own step is coarser."""
     max_bid: Amount = "50"
-    write_interval_s: Seconds = 30.0
+    write_interval_s: Seconds = 10.0
     """How often waiting changes are sent to a platform."""
     min_write_gap_s: Seconds = 900.0
     """At most one bid change per campaign in this time reaches the platform; the last value wins."""

@@ -34,7 +34,7 @@ class Pace:
     """Estimated spend above this part of the budget ends the bidding of the day."""
     tolerance: float = 0.02
     """Deviations from the plan up to this part of the budget are `ON_PLAN`."""
-    dead_band: float = 0.2
+    dead_band: float = 0.1
     """Part of a grid step a wish may move around the standing bid without changing it."""
     prior_clicks: int = 200
     """Weight of the platform's conversion rate in a campaign's."""
