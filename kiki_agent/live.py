@@ -81,7 +81,8 @@ class _Process:
         )
         self.watch = watch
         self.agent: Agent | None = None
-        self.sandbox: SandboxHandle | None = None
+        self._sandbox: asyncio.Task[SandboxHandle] | None = None
+        """Starts or adopts the demo's market; never cancelled, so that it is always known what there is to end."""
         self._market: asyncio.Task[None] | None = None
         """Ends when the demo's market is there."""
         self._runner: web.AppRunner | None = None
@@ -101,17 +102,22 @@ class _Process:
         self.watchdog.start()
         services = self._services()
         await self._listen(services)
-        try:
-            await self._build(services)
-        except AlreadyRunning:
-            raise
-        except StoreError as error:
-            services.starting = f"safe hold: the database cannot be used: {error}"
-            _log.error("safe_hold", "The database cannot be used; nothing is spent until a person looks", error=error)
-        await self.stop.wait()
+        build = asyncio.create_task(self._build(services), name="start")
+        stopping = asyncio.create_task(self.stop.wait(), name="stop request")
+        await asyncio.wait({build, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if build.done():
+            try:
+                build.result()
+            except AlreadyRunning:
+                raise
+            except StoreError as error:
+                services.starting = f"safe hold: the database cannot be used: {error}"
+                text = "The database cannot be used; nothing is spent until a person looks"
+                _log.error("safe_hold", text, error=error)
+        await stopping
         _log.info("stopping", f"Stopping: {self.stop.reason}", reason=self.stop.reason)
         services.starting = "the agent is stopping"
-        return await self._end()
+        return await self._end(build)
 
     async def abandon(self) -> None:
         """Let go of everything after a start that failed."""
@@ -122,8 +128,7 @@ class _Process:
             await self._runner.cleanup()
         if self._market is not None:
             self._market.cancel()
-        if self.sandbox is not None and not self.sandbox.adopted:
-            await stop(self.sandbox)
+        await self._stop_market(but_not_adopted=True)
         await self._tasks.close()
 
     # -- start --------------------------------------------------------------------------------------------------
@@ -193,22 +198,26 @@ class _Process:
         """Start or adopt the simulated market, share its clock, and point the plugins at it."""
         demo = self.settings.demo
         services.starting = "starting: the simulated market is being started"
-        self.sandbox = await start_or_adopt(
-            self.folder / "sandbox",
-            seed=demo.seed,
-            speed=demo.speed,
-            campaigns=demo.campaigns,
-            history_days=demo.history_days,
-            fault_rate=demo.fault_rate,
-            idle_exit_s=IDLE_EXIT_S,
+        self._sandbox = asyncio.create_task(
+            start_or_adopt(
+                self.folder / "sandbox",
+                seed=demo.seed,
+                speed=demo.speed,
+                campaigns=demo.campaigns,
+                history_days=demo.history_days,
+                fault_rate=demo.fault_rate,
+                idle_exit_s=IDLE_EXIT_S,
+            ),
+            name="sandbox",
         )
-        self._market = asyncio.create_task(until_ready(self.folder / "sandbox", self.sandbox), name="market")
-        epoch = Instant(self.sandbox.epoch)
+        sandbox = await asyncio.shield(self._sandbox)
+        self._market = asyncio.create_task(until_ready(self.folder / "sandbox", sandbox), name="market")
+        epoch = Instant(sandbox.epoch)
         if demo.speed != 1.0:
             self.clock = services.clock = ScaledClock(demo.speed, epoch, epoch)
-        if not self.sandbox.continued:
+        if not sandbox.continued:
             self._set_aside(epoch)
-        return with_sandbox(self.settings, self.sandbox.base_url, self.sandbox.client_id, self.sandbox.client_secret)
+        return with_sandbox(self.settings, sandbox.base_url, sandbox.client_id, sandbox.client_secret)
 
     async def _market_came(self, market: asyncio.Task[None]) -> bool:
         """Wait for the market as long as a start may take. Raises SandboxFailed when there will be none."""
@@ -271,18 +280,35 @@ class _Process:
 
     # -- end ----------------------------------------------------------------------------------------------------
 
-    async def _end(self) -> int:
+    async def _end(self, build: asyncio.Task[None]) -> int:
         """Begin nothing new, finish what runs, make it durable, fall silent, end the market last."""
-        agent, runner, sandbox = self.agent, self._runner, self.sandbox
-        stages = [Stage("loops", 3.0, self.driver.stop)]
-        if agent is not None:
-            stages.append(Stage("record and plugins", 3.8, agent.close))
-        if runner is not None:
-            stages.append(Stage("http", 1.0, runner.cleanup))
-        if sandbox is not None:
-            stages.append(Stage("sandbox", 1.0, lambda: stop(sandbox)))
+        stages = [
+            Stage("start", 0.5, lambda: tasks.cancel_all({build}, 0.4)),
+            Stage("loops", 3.0, self.driver.stop),
+            Stage("record and plugins", 3.4, self._close_agent),
+            Stage("http", 1.0, self._close_listener),
+            Stage("sandbox", 1.0, self._stop_market),
+        ]
         results = await shut_down(stages)
         self.watchdog.stop()
         unclean = [result.name for result in results if not result.clean]
         _log.info("stopped", "Stopped" if not unclean else f"Stopped; not clean: {', '.join(unclean)}", unclean=unclean)
         return 0
+
+    async def _close_agent(self) -> list[str]:
+        return await self.agent.close() if self.agent is not None else []
+
+    async def _close_listener(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _stop_market(self, *, but_not_adopted: bool = False) -> None:
+        """End the demo's market, also one that is just being started."""
+        if self._sandbox is None:
+            return
+        try:
+            sandbox = await self._sandbox
+        except SandboxFailed:
+            return
+        if not (but_not_adopted and sandbox.adopted):
+            await stop(sandbox)
