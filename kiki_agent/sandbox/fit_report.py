@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -33,6 +34,7 @@ def spread(values: Floats) -> Floats:
     return found
 
 
+@lru_cache(maxsize=1)
 def tails() -> dict[str, tuple[Floats, Floats]]:
     """Name -> (real, simulated) quantiles against the median, over campaigns; simulated within their platforms."""
     real = real_campaigns()
@@ -59,6 +61,7 @@ def tails() -> dict[str, tuple[Floats, Floats]]:
     }
 
 
+@lru_cache(maxsize=1)
 def week(place: int = 1) -> tuple[Floats, Floats]:
     """Hour-of-week shapes, mean 1: of the traffic file, and of a platform's simulated clicks over four weeks.
 
