@@ -41,6 +41,8 @@ from kiki_agent.web import Services
 
 KERNEL_MODULES = ("kiki_agent.kernels.bids", "kiki_agent.kernels.permits")
 """What is compiled in the background of a live agent, and before the first tick of a backtest."""
+CALLS_FINISH_S = 1.2
+"""Wall seconds that calls under way get at the end, after the loops had theirs."""
 
 _log = get_logger("agent")
 
@@ -268,12 +270,18 @@ class Agent:
             _log.warning("first_read_failed", f"{loop.name} could not read at the start: {error}", loop=loop.name)
 
     async def close(self) -> list[str]:
-        """Let started calls finish, close plugins, make everything durable; names of what would not end."""
+        """Let started calls finish, close plugins, make everything durable; names of what would not end.
+
+        A call that does not finish in time is cut off and on record as unknown, so it cannot keep the record open.
+        """
         stragglers: list[str] = []
+        if hasattr(self, "plugins"):
+            await self.plugins.caller.drain(CALLS_FINISH_S)
+            stragglers = await self.plugins.caller.end(0.3)
         if hasattr(self, "outbox"):
             await self.outbox.drain()
         if hasattr(self, "plugins"):
-            stragglers = await self.plugins.close()
+            stragglers += await self.plugins.close(0.5, 0.2)
         if hasattr(self, "store"):
             try:
                 if hasattr(self, "decisions"):

@@ -215,6 +215,7 @@ class _Process:
         epoch = Instant(sandbox.epoch)
         if demo.speed != 1.0:
             self.clock = services.clock = ScaledClock(demo.speed, epoch, epoch)
+            services.started_at = self.clock.now()
         if not sandbox.continued:
             self._set_aside(epoch)
         return with_sandbox(self.settings, sandbox.base_url, sandbox.client_id, sandbox.client_secret)
@@ -284,7 +285,7 @@ class _Process:
         """Begin nothing new, finish what runs, make it durable, fall silent, end the market last."""
         stages = [
             Stage("start", 0.5, lambda: tasks.cancel_all({build}, 0.4)),
-            Stage("loops", 3.0, self.driver.stop),
+            Stage("loops", 3.0, lambda: self.driver.stop(2.7)),
             Stage("record and plugins", 3.4, self._close_agent),
             Stage("http", 1.0, self._close_listener),
             Stage("sandbox", 1.0, self._stop_market),
