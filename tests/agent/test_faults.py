@@ -16,7 +16,7 @@ from . import world
 from .world import DAY, MINUTE, Ended
 
 EAGER = {
-    "bidding.interval_s": "30",
+    "bidding.interval_s": "60",
     "ledger.head_interval_s": "600",
     "ledger.verify_interval_s": "14400",
     "optimizer.cooldown_s": "0",
