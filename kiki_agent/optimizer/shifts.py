@@ -112,10 +112,10 @@ class Shifts:
         return await self._query("ORDER BY at DESC, shift_id LIMIT ?", limit)
 
     async def last_givers(self) -> list[Shift]:
-        """The last shift that took something from each connector."""
+        """The last shift that took something from each connector, also one that had to give it back."""
         return await self._query(
-            "WHERE state NOT IN ('failed', 'returned') AND at = (SELECT max(at) FROM shifts AS other"
-            " WHERE other.from_connector = shifts.from_connector AND other.state NOT IN ('failed', 'returned'))"
+            "WHERE state != 'failed' AND at = (SELECT max(at) FROM shifts AS other"
+            " WHERE other.from_connector = shifts.from_connector AND other.state != 'failed')"
         )
 
     async def _query(self, tail: str, *arguments: object) -> list[Shift]:
