@@ -23,6 +23,8 @@ def act(vendor: Vendor, rounds: int = 5) -> None:
         assert vendor.post("/v1/tiktok/budgets", {"operations": [budget]}).status == 200
         state = {"campaign": campaigns[1], "state": ("PAUSED", "ENABLED")[number % 2], "client_ref": f"s{number}"}
         assert vendor.post("/v1/tiktok/status", {"operations": [state]}).status == 200
+        place = {"campaign": campaigns[0], "amount": "3.21", "client_ref": f"p{number}"}
+        assert vendor.post("/v1/tiktok/placements", {"operations": [place]}).status == 200
 
 
 @pytest.fixture
@@ -38,7 +40,7 @@ def lived(path: Path) -> Market:
     assert effects.replay(vendor.market) == 0
     act(vendor)
     effects.close()
-    assert effects.count == 20
+    assert effects.count == 25
     return vendor.market
 
 
@@ -55,8 +57,8 @@ def test_a_replay_makes_the_same_market(path: Path, lived: Market) -> None:
     for each in (market, lived):
         each.advance_to(end)
     assert market.state_hash() == lived.state_hash()
-    assert effects.count == 20
-    assert [each.effect_id for each in effects.find("b3")] == ["fx-15"]
+    assert effects.count == 25
+    assert [each.effect_id for each in effects.find("b3")] == ["fx-18"]
     idle = small_market()
     idle.advance_to(end)
     assert idle.state_hash() != lived.state_hash()
@@ -71,11 +73,11 @@ def test_the_log_goes_on_after_a_replay(path: Path, lived: Market) -> None:
     act(vendor, 2)
     effects.close()
     again, effects = replayed(path)
-    assert effects.count == 28
+    assert effects.count == 35
     for each in (again, market):
         each.advance_to(Instant(START + 3 * DAY))
     assert again.state_hash() == market.state_hash()
-    assert len({each.n for each in effects.recent()}) == 28
+    assert len({each.n for each in effects.recent()}) == 35
     effects.close()
 
 
@@ -85,7 +87,7 @@ def test_a_torn_last_line_is_cut_off(path: Path, lived: Market, kept: int) -> No
     torn = {0: b"", 1: lines[-1][:1], -1: lines[-1][:-1]}[kept]
     path.write_bytes(b"".join(lines[:-1]) + torn)
     market, effects = replayed(path)
-    assert effects.count == 19
+    assert effects.count == 24
     assert path.read_bytes() == b"".join(lines[:-1])
     vendor = Vendor(market, effects)
     vendor.now = lived.now
@@ -93,7 +95,7 @@ def test_a_torn_last_line_is_cut_off(path: Path, lived: Market, kept: int) -> No
     vendor.bid(("100001", "1.00", "after the crash"))
     effects.close()
     _, effects = replayed(path)
-    assert [each.effect_id for each in effects.find("after the crash")] == ["fx-20"]
+    assert [each.effect_id for each in effects.find("after the crash")] == ["fx-25"]
     effects.close()
 
 
@@ -129,6 +131,6 @@ def test_what_is_remembered_does_not_grow_with_time() -> None:
     for _ in range(12):
         act(vendor, 16)
         kept.append(len(list(effects.recent())))
-    assert effects.count == 12 * 16 * 4
+    assert effects.count == 12 * 16 * 5
     assert max(kept) == kept[3] == kept[-1]
     assert sum(len(effects.find(each.key)) > 0 for each in effects.recent()) == kept[-1]

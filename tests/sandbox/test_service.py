@@ -225,14 +225,14 @@ def test_no_field_may_be_missing(vendor: Vendor, missing: str) -> None:
     ],
 )
 def test_a_body_of_another_shape_is_refused(vendor: Vendor, body: bytes) -> None:
-    for verb in ("bids", "budgets", "status"):
+    for verb in ("bids", "budgets", "status", "placements"):
         said = vendor.ask("POST", f"/v1/meta/{verb}", body)
         assert (said.status, said.code) == (400, "INVALID_ARGUMENT")
     assert vendor.service.effects.count == 0
 
 
 def test_fields_of_one_verb_are_unknown_to_the_others(vendor: Vendor) -> None:
-    for verb in ("budgets", "status"):
+    for verb in ("budgets", "status", "placements"):
         assert vendor.post(f"/v1/meta/{verb}", {"operations": [OPERATION]}).status == 400
     wrong = {"campaign": "100001", "state": "REMOVED", "client_ref": "k"}
     assert vendor.post("/v1/meta/status", {"operations": [wrong]}).status == 400
@@ -322,6 +322,21 @@ def test_a_paused_campaign_spends_nothing_and_an_enabled_one_again(vendor: Vendo
     state("ENABLED")
     vendor.now = Instant(START + 2 * DAY)
     assert spent() > 0
+
+
+def test_a_placement_is_an_effect_and_leaves_levels_and_spend_alone(vendor: Vendor) -> None:
+    campaign = next(iter(vendor.bids()))
+    before = vendor.market.state_hash()
+    items = [
+        {"campaign": campaign, "amount": amount, "client_ref": f"p{index}"}
+        for index, amount in enumerate(("12.34", "0.00", "1.005"))
+    ]
+    results = vendor.post("/v1/meta/placements", {"operations": items}).json["results"]
+    assert [each.get("code", "OK") for each in results] == ["OK", "BELOW_MINIMUM", "BAD_STEP"]
+    assert vendor.market.state_hash() == before
+    found = vendor.get("/v1/meta/effects?keys=p0,p1,p2").json["effects"]
+    assert [(each["client_ref"], each["kind"]) for each in found] == [("p0", "place_bid")]
+    assert [(each.before, each.after) for each in vendor.service.effects.recent()] == [(0, 12_340_000)]
 
 
 # ---- effects
