@@ -106,21 +106,21 @@ class Alerts:
 
         return await self._store.read(read)
 
-    async def due(self, now: Instant, limit: int = 100) -> list[tuple[Alert, str, int]]:
-        """Deliveries waiting to be tried: alert, channel, attempts so far."""
+    async def due(self, channel: str, now: Instant, limit: int = 100) -> list[tuple[Alert, int]]:
+        """Deliveries of a channel waiting to be tried, the one that waits longest first, with attempts so far."""
 
-        def read(connection: sqlite3.Connection) -> list[tuple[Alert, str, int]]:
+        def read(connection: sqlite3.Connection) -> list[tuple[Alert, int]]:
             rows = connection.execute(
-                "SELECT n.notification_id, severity, title, message, created_at, metadata, channel, attempts"
+                "SELECT n.notification_id, severity, title, message, created_at, metadata, attempts"
                 " FROM notification_deliveries d JOIN notifications n USING (notification_id)"
-                " WHERE status = 'pending' AND next_attempt_at <= ? ORDER BY next_attempt_at LIMIT ?",
-                (now, limit),
+                " WHERE status = 'pending' AND next_attempt_at <= ? AND channel = ?"
+                " ORDER BY next_attempt_at, notification_id LIMIT ?",
+                (now, channel, limit),
             ).fetchall()
             return [
                 (
                     Alert(row[0], Severity(row[1]), row[2], row[3], Instant(row[4]), msgspec.json.decode(row[5])),
                     row[6],
-                    row[7],
                 )
                 for row in rows
             ]
@@ -156,15 +156,23 @@ class DeliveryLoop(Loop):
         self._caller = caller
 
     async def tick(self, now: Instant) -> str | None:
-        """Try every delivery that is due once."""
+        """Try what is due, each delivery at most once; a channel that fails keeps its others for the next tick."""
         if not self._alerts.channels:
             return "no notifier is configured"
-        waiting = await self._alerts.due(now)
-        for alert, channel, attempts in waiting:
-            error = ""
-            try:
-                await self._caller.to(channel, "notify", alert)
-            except PluginError as problem:
-                error = str(problem) or type(problem).__name__
-            await self._alerts.settle(alert, channel, attempts, error, now)
-        return None if waiting else "nothing waits to be delivered"
+        tried = 0
+        for channel in self._alerts.channels:
+            for alert, attempts in await self._alerts.due(channel, now):
+                tried += 1
+                error = await self._try(channel, alert)
+                await self._alerts.settle(alert, channel, attempts, error, now)
+                if error:
+                    break
+        return None if tried else "nothing waits to be delivered"
+
+    async def _try(self, channel: str, alert: Alert) -> str:
+        """Hand it over; what went wrong, or nothing."""
+        try:
+            await self._caller.to(channel, "notify", alert)
+        except PluginError as problem:
+            return str(problem) or type(problem).__name__
+        return ""
