@@ -20,6 +20,8 @@ EARLY = 60 * SECOND
 """A token is renewed this long before it expires."""
 PATIENCE = 30 * SECOND
 """Wait after a 429 that does not say how long."""
+GARBLED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What decoding raises for bytes that are not what they should be."""
 
 STATUS_ERRORS: Mapping[int, type[PluginError]] = {
     400: Rejected,
@@ -145,7 +147,7 @@ class SandboxClient:
         """The body as this shape, unless it says inside that it failed."""
         try:
             return msgspec.json.decode(answer.body, type=shape)
-        except msgspec.MsgspecError:
+        except GARBLED:
             code, message = _error_of(answer)
         if code:
             raise Temporary(f"sandbox answered 200, but failed with {code}: {message}")
@@ -156,6 +158,6 @@ def _error_of(answer: HttpAnswer) -> tuple[str, str]:
     """Code and message of an error body; empty when it is none."""
     try:
         error = msgspec.json.decode(answer.body, type=ErrorBody).error
-    except msgspec.MsgspecError:
+    except GARBLED:
         return "", ""
     return error.code, error.message

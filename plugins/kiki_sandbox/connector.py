@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kiki_agent import Capabilities, PluginContext, hookimpl
+from kiki_agent.errors import PluginError, Temporary
 from kiki_agent.model import (
     DAY,
     HOUR,
@@ -60,6 +61,8 @@ class SandboxConnector:
             )
             if not body.next_page_token:
                 return found
+            if body.next_page_token == params.get("page_token") or not body.campaigns:
+                raise Temporary("the sandbox's answer is garbled: its pages of campaigns do not end")
             params["page_token"] = body.next_page_token
 
     @hookimpl
@@ -131,7 +134,14 @@ class SandboxConnector:
             part = intents[start : start + BATCH]
             keys = tuple(intent.key for intent in part)
             path = f"{self._root}/{mapping.PATHS[kind]}"
-            body = await self._client.write(path, mapping.operations(kind, part), mapping.ResultsBody, keys)
+            try:
+                body = await self._client.write(path, mapping.operations(kind, part), mapping.ResultsBody, keys)
+            except PluginError:
+                if not receipts:
+                    raise
+                # what came before is done and must be told; the rest is settled by reading back
+                receipts.extend(Receipt(intent.key, Outcome.UNKNOWN, "CUT_SHORT") for intent in intents[start:])
+                break
             receipts.extend(mapping.receipts(body, part))
         return receipts
 

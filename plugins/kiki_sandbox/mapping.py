@@ -1,6 +1,6 @@
 """Their words and units, and ours: decimal text and micros, ENABLED and active, client_ref and key.
 
-Field names of the structs are the API's. Amounts that do not parse count as a garbled answer.
+Field names of the structs are the API's. Amounts and times that do not parse count as a garbled answer.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from kiki_agent.model import (
     CampaignStatus,
     Customer,
     CustomerPage,
+    Instant,
     Intent,
     IntentKind,
     Outcome,
@@ -182,6 +183,14 @@ def micros(text: str) -> int:
         raise Temporary(f"the sandbox's answer is garbled: {error}") from None
 
 
+def instant(text: str) -> Instant:
+    """The instant of a time in their notation. Raises Temporary when it is none."""
+    try:
+        return parse_iso(text)
+    except ValueError:
+        raise Temporary(f"the sandbox's answer is garbled: {text[:40]!r} is no time") from None
+
+
 def price_text(amount: int) -> str:
     """Their notation of micros: two decimals when exact, else six, so that a wrong step is refused and not rounded."""
     text = decimal_text(amount, "USD")
@@ -221,13 +230,13 @@ def performance(body: PerformanceBody) -> PerformanceReport:
         )
         for row in body.rows
     )
-    return PerformanceReport(rows, parse_iso(body.as_of), body.final_before, body.next_cursor)
+    return PerformanceReport(rows, instant(body.as_of), body.final_before, body.next_cursor)
 
 
 def spend(body: SpendBody) -> SpendReport:
     """Ours from theirs."""
     return SpendReport(
-        tuple(SpendRow(row.campaign, row.date, micros(row.cost)) for row in body.rows), parse_iso(body.as_of)
+        tuple(SpendRow(row.campaign, row.date, micros(row.cost)) for row in body.rows), instant(body.as_of)
     )
 
 
@@ -250,7 +259,7 @@ def operations(kind: IntentKind, intents: Sequence[Intent]) -> bytes:
 
 
 def receipts(body: ResultsBody, intents: Sequence[Intent]) -> list[Receipt]:
-    """One receipt per intent, in order; an operation the answer does not mention is unknown."""
+    """One receipt per intent, in order; one the answer leaves out, or speaks of in an unknown word, is unknown."""
     found = {result.client_ref: result for result in body.results}
     return [_receipt(found.get(intent.key), intent) for intent in intents]
 
@@ -260,7 +269,9 @@ def _receipt(result: ResultItem | None, intent: Intent) -> Receipt:
         return Receipt(intent.key, Outcome.UNKNOWN, "NOT_MENTIONED")
     if result.status == "OK":
         return Receipt(intent.key, Outcome.ACCEPTED, vendor_ref=result.effect_id)
-    return Receipt(intent.key, Outcome.REJECTED, result.code or "UNSPECIFIED")
+    if result.status == "ERROR":
+        return Receipt(intent.key, Outcome.REJECTED, result.code or "UNSPECIFIED")
+    return Receipt(intent.key, Outcome.UNKNOWN, "UNCLEAR_STATUS")
 
 
 def _customer(item: CustomerItem) -> Customer:
@@ -271,9 +282,9 @@ def _customer(item: CustomerItem) -> Customer:
     return Customer(
         customer_id=item.id,
         platform=platform,
-        acquired_at=parse_iso(item.first_order_at),
+        acquired_at=instant(item.first_order_at),
         purchases=item.orders,
         revenue_micros=micros(item.total),
-        last_purchase_at=parse_iso(item.last_order_at),
-        updated_at=parse_iso(item.updated_at),
+        last_purchase_at=instant(item.last_order_at),
+        updated_at=instant(item.updated_at),
     )
