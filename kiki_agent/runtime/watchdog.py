@@ -88,12 +88,12 @@ class Watchdog:
         frame = sys._current_frames().get(thread_id)
         stack = "".join(traceback.format_stack(frame, limit=None)[-12:]) if frame is not None else ""
         del frame
-        if answered.is_set():
+        if answered.is_set() or loop.is_closed():
             return
         self.blocks += 1
         _log.warning("loop_blocked", f"The event loop is blocked by {label}", blocked_by=label, stack=stack)
         while not answered.wait(self.every_seconds):
-            if self._stop.is_set():
+            if self._stop.is_set() or loop.is_closed():
                 return
         block = Block(label, watch.seconds(), stack)
         _log.warning(

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from kiki_agent.model import HOUR
-from kiki_agent.runtime import log
 from kiki_agent.sandbox.faults import Fault, Faults
 
 from . import world
@@ -25,11 +24,6 @@ EAGER = {
     "optimizer.threshold": "0.1",
 }
 """The literal rule without its guards, so that a day holds many shifts."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quiet() -> None:
-    log.configure("error", "json")
 
 
 def assert_record_is_what_happened(ended: Ended) -> None:

@@ -12,18 +12,11 @@ from typing import Any
 
 import pytest
 
-from kiki_agent.runtime import log
-
 from . import world
 from .world import MINUTE, SECOND, START, Ended
 
 SPAN = 30
 """Simulated minutes of a run."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quiet() -> None:
-    log.configure("error", "json")
 
 
 @pytest.fixture(scope="module")
