@@ -5,16 +5,23 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
+import kiki_sandbox
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
+from kiki_sandbox.config import SandboxConfig
+from kiki_sandbox.connector import SandboxConnector
+from kiki_sandbox.crm import SandboxCrm
 from kiki_sandbox.mapping import micros, price_text
+from pydantic import SecretStr
 
 from kiki_agent.errors import AuthExpired, PluginError, RateLimited, Rejected, Temporary, UnknownOutcome
 from kiki_agent.hooks.capabilities import Capabilities
 from kiki_agent.hooks.http import NoAnswer
+from kiki_agent.hooks.specs import VERBS
 from kiki_agent.model import (
     DAY,
     HOUR,
@@ -671,3 +678,17 @@ async def test_a_source_that_is_no_platform_becomes_empty(near: Rig) -> None:
     near.vendor.alter = lambda path, said: (said[0], said[1], change(said[2])) if "customers" in path else said
     page = await read(near, "fetch_customers")
     assert [each.platform for each in page.customers[:3]] == ["", "", "meta"]
+
+
+# ---- its own page
+
+
+def test_the_page_of_the_plugin_names_every_key_and_verb() -> None:
+    text = Path(kiki_sandbox.__file__).with_name("README.md").read_text(encoding="utf-8")
+    rows = {line.split("`")[1]: line for line in text.splitlines() if line.startswith("| `")}
+    for name, field in SandboxConfig.model_fields.items():
+        default = field.default.get_secret_value() if isinstance(field.default, SecretStr) else field.default
+        shown = f"{default:g}" if isinstance(default, float) else str(default)
+        assert f"`{shown}`" in rows[name]
+    verbs = {*vars(SandboxConnector), *vars(SandboxCrm)} & {*VERBS["connector"], *VERBS["crm"]} - {"close"}
+    assert {name for name in rows if name in verbs} == verbs
