@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from kiki_agent.accounts import Account, Accounts, Poller
 from kiki_agent.config import ConnectorSettings, Mode, Settings
@@ -33,6 +34,7 @@ from kiki_agent.runtime.loop import Loop
 from kiki_agent.runtime.metrics import Metrics
 from kiki_agent.runtime.signals import Signals
 from kiki_agent.runtime.supervisor import Supervisor
+from kiki_agent.runtime.tasks import cancel_all
 from kiki_agent.shield import Caps, Shield
 from kiki_agent.store import Damaged, Store
 from kiki_agent.store.store import Synchronous
@@ -41,6 +43,8 @@ from kiki_agent.web import Services
 
 KERNEL_MODULES = ("kiki_agent.kernels.bids", "kiki_agent.kernels.permits")
 """What is compiled in the background of a live agent, and before the first tick of a backtest."""
+START_PATIENCE_S = 3.0
+"""Wall seconds that a start waits for answers of platforms."""
 CALLS_FINISH_S = 1.2
 """Wall seconds that calls under way get at the end, after the loops had theirs."""
 
@@ -250,18 +254,33 @@ class Agent:
         """Settle what the last process left open, and read the platforms once, before any loop ticks."""
         now = self.world.clock.now()
         await self.outbox.load(now)
-        await self.outbox.reconcile(now)
+        await self._together({f"reconcile:{name}": self._settle(name, now) for name in self.connectors})
         await self.read_platforms()
 
     async def read_platforms(self) -> None:
-        """Read all platforms and customers now. One that does not answer delays nothing: its loop tries again."""
+        """Read all platforms and customers now."""
         now = self.world.clock.now()
-        reads = [self._first_read(loop, now) for loop in (*self.pollers, self.value_loop)]
+        await self._together({loop.name: self._first_read(loop, now) for loop in (*self.pollers, self.value_loop)})
+
+    async def _together(self, questions: Mapping[str, Coroutine[Any, Any, None]]) -> None:
+        """Ask all platforms at once. One that does not answer delays nothing: its loops ask again when they are due."""
         if self.world.clock.speed == 0:  # no time passes: nothing to gain by asking all at once, and one order to keep
-            for read in reads:
-                await read
-        else:
-            await asyncio.gather(*reads)
+            for question in questions.values():
+                await question
+            return
+        asked = {asyncio.create_task(question, name=name) for name, question in questions.items()}
+        try:
+            answered, slow = await asyncio.wait(asked, timeout=START_PATIENCE_S)
+            for task in answered:
+                task.result()
+            if slow:
+                names = sorted(task.get_name() for task in slow)
+                _log.warning("slow_start", f"Going on without an answer to {', '.join(names)}", unanswered=names)
+        finally:
+            await cancel_all(asked, 0.2)
+
+    async def _settle(self, connector: str, now: Instant) -> None:
+        await self.outbox.reconcile(now, connector)
 
     async def _first_read(self, loop: Loop, now: Instant) -> None:
         try:
