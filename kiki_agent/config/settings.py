@@ -121,7 +121,7 @@ class BiddingSettings(Section):
 
     interval_s: Seconds = 2.0
     deadline_s: Seconds = 1.5
-    value_share: Annotated[float, Field(gt=0, le=1)] = 0.50
+    value_share: Annotated[float, Field(gt=0, le=1)] = 0.60
     """Share of a customer's lifetime value that may be paid to win them."""
     bid_step_percent: Annotated[float, Field(gt=0, le=50)] = 0.5
     """Bids move on a geometric grid of this step, unless the platform's own step is coarser."""

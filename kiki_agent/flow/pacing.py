@@ -26,15 +26,15 @@ class Pace:
 
     horizon: int = 60 * MINUTE
     """The time within which a deviation from the plan is made good."""
-    hold: int = 4 * SECOND
+    hold: int = 2 * SECOND
     """A decision stands at least this long, unless a limit falls below it."""
     target_share: float = 0.995
     """Part of the daily budget that is planned; the rest is for clicks under way at midnight."""
     stop_share: float = 0.9975
     """Estimated spend above this part of the budget ends the bidding of the day."""
-    tolerance: float = 0.02
+    tolerance: float = 0.01
     """Deviations from the plan up to this part of the budget are `ON_PLAN`."""
-    dead_band: float = 0.1
+    dead_band: float = 0.02
     """Part of a grid step a wish may move around the standing bid without changing it."""
     prior_clicks: int = 200
     """Weight of the platform's conversion rate in a campaign's."""
