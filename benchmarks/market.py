@@ -14,6 +14,7 @@ import json
 import math
 import statistics
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 
@@ -58,7 +59,7 @@ def growth() -> None:
     found = []
     for campaigns in (12, 120, 1_200):
         grown = Market(1, EPOCH, campaigns, 2)
-        found.append((campaigns, timed(lambda grown=grown: grown.advance_to(Instant(EPOCH + 5 * DAY))) / 5))
+        found.append((campaigns, timed(partial(grown.advance_to, Instant(EPOCH + 5 * DAY))) / 5))
     cells = "  ".join(f"{campaigns}: {seconds * 1e3:.1f} ms" for campaigns, seconds in found)
     exponent = math.log(found[-1][1] / found[0][1]) / math.log(found[-1][0] / found[0][0])
     print(f"one day by campaigns                          {cells}  (exponent {exponent:.2f})")
@@ -95,9 +96,9 @@ def requests(made: Market) -> None:
     for name, (method, path, data) in asked.items():
         status, _, answer = service.handle(method, path, headers, data, now)
         assert status == 200, answer
-        median, high = each(lambda m=method, p=path, d=data: service.handle(m, p, headers, d, now))
+        median, high = each(partial(service.handle, method, path, headers, data, now))
         value = msgspec.json.decode(answer)
-        beside = each(lambda v=value: json.dumps(v))[0]
+        beside = each(partial(json.dumps, value))[0]
         print(f"{name:<40s} {len(answer):7d} {median:10.1f} {high:8.1f} {beside:14.1f}")
 
 
