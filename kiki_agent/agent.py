@@ -162,6 +162,7 @@ class Agent:
         now = clock.now()
         caps = {name: self._caps(table) for name, table in self.connectors.items()}
         self.shield = await Shield.open(self.store, self.ledger, settings, caps, now, on_event=self.signals.publish)
+        self.shield.on_check = lambda outcome, reason: self.metrics.checks(outcome, reason).inc()
         accounts = [
             Account(name, self.platforms[name].value, settings.timezone, settings.currency) for name in self.connectors
         ]

@@ -114,7 +114,7 @@ class Metrics:
         self.predictions = self._counter(
             "syncvalue_predictions_total", "Customer values predicted.", "model_version", "source"
         )
-        self.checks = self._counter("syncshield_checks_total", "Permits asked for.", "outcome", "reason")
+        self.checks = self._counter("syncshield_checks_total", "Permits asked for one by one.", "outcome", "reason")
         self.http_requests = self._counter(
             "kiki_http_requests_total", "HTTP requests answered.", "method", "route", "status"
         )

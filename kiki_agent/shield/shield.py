@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -64,6 +64,8 @@ class Shield:
         self.kill_reason = recovered.kill_reason
         """What was said when the kill switch was last thrown."""
         self._hold: str | None = None
+        self.on_check: Callable[[str, str], None] | None = None
+        """Hears of every permit asked for one by one: `allowed` or `denied`, and the reason."""
         self._pen = Pen(store, ledger)
         self._watch = Watch(on_event, self._pen)
         self._placed = Placed(recovered, self._platforms, self._pen, self._watch, self._stopped)
@@ -165,11 +167,14 @@ class Shield:
         `basis` is `not_personal` or `consent:<id>`; anything else is refused.
         """
         try:
-            return await self._placed.place(connector, campaign_id, amount_micros, now, basis)
-        except Denied:
+            permit = await self._placed.place(connector, campaign_id, amount_micros, now, basis)
+        except Denied as denied:
+            self._checked("denied", denied.reason)
             raise
         except Exception as error:
             raise _broken("place", error) from error
+        self._checked("allowed", "PERMITTED")
+        return permit
 
     async def commit(self, permit: Permit, now: Instant, *, spent_micros: int | None = None) -> None:
         """Book a placed bid as spent, with its whole amount or with what it cost. Raises Denied when it has ended."""
@@ -299,8 +304,11 @@ class Shield:
                 reservation = permit.reservation_id
             else:
                 self._placed.peek(connector, campaign_id, amount_micros, now, "not_personal")
+                self._checked("allowed", "PERMITTED")
         except Denied as denied:
             reason = denied.reason
+            if not reserve:
+                self._checked("denied", reason)
         except Exception as error:
             reason = _broken("check", error).reason
         left = allocation.remaining_micros
@@ -342,6 +350,10 @@ class Shield:
         await asyncio.gather(*written, return_exceptions=True)
 
     # -- within --------------------------------------------------------------------------------------------------
+
+    def _checked(self, outcome: str, reason: str) -> None:
+        if self.on_check is not None:
+            self.on_check(outcome, str(reason))
 
     def _stopped(self) -> Denied | None:
         if self._killed:
