@@ -352,7 +352,7 @@ def _require(method: str, wanted: str) -> None:
 def _decoded(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     try:
         return decoder.decode(body)
-    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+    except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Refusal(400, "INVALID_ARGUMENT", str(error)) from None
 
 

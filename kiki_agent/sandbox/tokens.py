@@ -37,7 +37,7 @@ class Tokens:
             if not parts[1].isascii() or len(parts[1]) > 18:
                 return False
             expires = int(parts[1])
-            if not hmac.compare_digest(parts[2].encode(), self._sign(expires).encode()):
+            if not hmac.compare_digest(parts[2].encode("utf-8", "surrogateescape"), self._sign(expires).encode()):
                 return False
             self._known = (header, expires)
         return now < expires

@@ -15,7 +15,7 @@ CURRENCY = "USD"
 MAX_OPERATIONS = 500
 MAX_ROWS = 1_000
 
-Amount = Annotated[str, msgspec.Meta(pattern=r"^(0|[1-9][0-9]{0,9})(\.[0-9]{1,6})?$")]
+Amount = Annotated[str, msgspec.Meta(pattern=r"^(0|[1-9][0-9]{0,9})(\.[0-9]{1,6})?\Z")]
 """Decimal text without sign, exponent or leading zeros."""
 Reference = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 

@@ -12,7 +12,7 @@ from kiki_agent.model import DAY, HOUR, MINUTE, SECOND, Instant, iso, parse_iso
 from kiki_agent.sandbox import EffectsLog, Fault, Faults, SandboxServer, wire
 from kiki_agent.sandbox.faults import AnswerLost
 from kiki_agent.sandbox.server import MAX_BODY
-from kiki_agent.sandbox.service import LOOKBACK_DAYS, MAX_KEYS
+from kiki_agent.sandbox.service import LOOKBACK_DAYS, MAX_KEYS, SandboxService
 from kiki_agent.sandbox.wire import MAX_OPERATIONS, MAX_ROWS
 
 from .vendor import START, Vendor, small_market
@@ -591,3 +591,21 @@ async def test_the_server_adds_nothing_but_the_socket() -> None:
                 assert answer.status == 200
     finally:
         await server.close()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"\xff": 1}',
+        b'{"operations": [{"campaign": "100001", "max_cpc": "1.00\\n", "client_ref": "k"}]}',
+    ],
+)
+def test_bytes_that_are_no_text_and_amounts_with_a_tail_are_refused(body: bytes) -> None:
+    service = SandboxService(small_market())
+    token = service.tokens.issue("sandbox", "sandbox", START)
+    assert token is not None
+    headers = {"authorization": f"Bearer {token[0]}"}
+    status, _, _ = service.handle("POST", "/v1/meta/bids", headers, body, START)
+    assert status == 400
+    forged = {"authorization": "Bearer sbx.99999999999999999.\udcff"}
+    assert service.handle("GET", "/v1/meta/campaigns", forged, b"", START)[0] == 401
