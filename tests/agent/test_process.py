@@ -18,7 +18,7 @@ import pytest
 
 from .running import BOUND, Demo, command, ended, free_port
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.timeout(300)]
 
 LIVELY: dict[str, object] = {
     "demo__campaigns": 24,
