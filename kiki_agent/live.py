@@ -27,7 +27,7 @@ from kiki_agent.runtime.shutdown import Stage, StopRequest, leave_now, shut_down
 from kiki_agent.runtime.signals import Signals
 from kiki_agent.runtime.watchdog import Watchdog
 from kiki_agent.sandbox.adopt import SandboxFailed, SandboxHandle, start_or_adopt, stop, until_ready
-from kiki_agent.sandbox.wiring import with_sandbox
+from kiki_agent.sandbox.wiring import vendor_offers, with_sandbox
 from kiki_agent.store import AlreadyRunning
 from kiki_agent.store.lock import LockFile
 from kiki_agent.store.schema import lock_path
@@ -198,6 +198,7 @@ class _Process:
         """Start or adopt the simulated market, share its clock, and point the plugins at it."""
         demo = self.settings.demo
         services.starting = "starting: the simulated market is being started"
+        vendors = vendor_offers(self.settings)
         self._sandbox = asyncio.create_task(
             start_or_adopt(
                 self.folder / "sandbox",
@@ -207,6 +208,7 @@ class _Process:
                 history_days=demo.history_days,
                 fault_rate=demo.fault_rate,
                 idle_exit_s=IDLE_EXIT_S,
+                vendors=vendors,
             ),
             name="sandbox",
         )
@@ -218,7 +220,7 @@ class _Process:
             services.started_at = self.clock.now()
         if not sandbox.continued:
             self._set_aside(epoch)
-        return with_sandbox(self.settings, sandbox.base_url, sandbox.client_id, sandbox.client_secret)
+        return with_sandbox(self.settings, sandbox.base_url, sandbox.client_id, sandbox.client_secret, vendors)
 
     async def _market_came(self, market: asyncio.Task[None]) -> bool:
         """Wait for the market as long as a start may take. Raises SandboxFailed when there will be none."""

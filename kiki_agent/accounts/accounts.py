@@ -111,7 +111,8 @@ class Accounts:
     def budget_micros(self, connector: str) -> int:
         """Sum of the daily budgets of the connector's campaigns that run or are only held by the agent."""
         low, high = self.table.bounds[connector]
-        runs = (self.table.active[low:high] | self.table.held[low:high]).astype(bool)
+        table = self.table
+        runs = ((table.active | table.held) & table.owns_budget)[low:high].astype(bool)
         return int(self.table.daily_budget_micros[low:high][runs].sum())
 
     def totals(self, connector: str, first_day: str, last_day: str) -> PlatformTotals:

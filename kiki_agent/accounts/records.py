@@ -13,14 +13,15 @@ from kiki_agent.model import Campaign, CampaignStatus, Intent, IntentKind, Outco
 _CAMPAIGN = """
 INSERT INTO account_campaigns
     (connector, campaign_id, platform, name, status, daily_budget_micros, bid_micros, currency, bid_step_micros,
-     min_bid_micros, min_budget_micros, budget_step_micros)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+     min_bid_micros, min_budget_micros, budget_step_micros, budget_id, steers_bid, steers_budget, learning)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (connector, campaign_id) DO UPDATE SET
     platform = excluded.platform, name = excluded.name, status = excluded.status,
     daily_budget_micros = excluded.daily_budget_micros, bid_micros = excluded.bid_micros,
     currency = excluded.currency, bid_step_micros = excluded.bid_step_micros,
     min_bid_micros = excluded.min_bid_micros, min_budget_micros = excluded.min_budget_micros,
-    budget_step_micros = excluded.budget_step_micros,
+    budget_step_micros = excluded.budget_step_micros, budget_id = excluded.budget_id,
+    steers_bid = excluded.steers_bid, steers_budget = excluded.steers_budget, learning = excluded.learning,
     paused_by_us = CASE WHEN excluded.status = 'paused' THEN paused_by_us ELSE 0 END
 """
 _PERFORMANCE = """
@@ -81,13 +82,13 @@ def read_all(connection: sqlite3.Connection, first_day: str) -> Remembered:
     campaigns, held, set_at = [], set(), {}
     for row in connection.execute(
         "SELECT connector, campaign_id, platform, name, status, daily_budget_micros, bid_micros, currency,"
-        " bid_step_micros, min_bid_micros, min_budget_micros, budget_step_micros, paused_by_us, bid_set_at"
-        " FROM account_campaigns WHERE status <> 'gone'"
+        " bid_step_micros, min_bid_micros, min_budget_micros, budget_step_micros, budget_id, steers_bid, steers_budget,"
+        " learning, paused_by_us, bid_set_at FROM account_campaigns WHERE status <> 'gone'"
     ):
         campaigns.append(_campaign(row))
-        if row[12]:
+        if row[16]:
             held.add((row[0], row[1]))
-        set_at[row[0], row[1]] = row[13]
+        set_at[row[0], row[1]] = row[17]
     performance = connection.execute(
         "SELECT connector, campaign_id, metric_date, impressions, clicks, conversions, spend_micros, revenue_micros"
         " FROM account_performance WHERE metric_date >= ? ORDER BY metric_date",
@@ -117,6 +118,10 @@ def _campaign(row: tuple[Any, ...]) -> Campaign:
         min_bid_micros=row[9],
         min_budget_micros=row[10],
         budget_step_micros=row[11],
+        budget_id=row[12],
+        steers_bid=bool(row[13]),
+        steers_budget=bool(row[14]),
+        learning=bool(row[15]),
     )
 
 
@@ -150,6 +155,10 @@ def _write_campaigns(connection: sqlite3.Connection, campaigns: Sequence[Campaig
                 each.min_bid_micros,
                 each.min_budget_micros,
                 each.budget_step_micros,
+                each.budget_id,
+                each.steers_bid,
+                each.steers_budget,
+                each.learning,
             )
             for each in campaigns
         ],
@@ -182,7 +191,16 @@ def confirm(connection: sqlite3.Connection, intent: Intent, receipt: Receipt) ->
     """A confirmed change becomes the known value; belongs to the transaction that confirms it. Idempotent."""
     change = _CONFIRMED.get(intent.kind)
     if receipt.outcome is Outcome.ACCEPTED and change is not None:
+        place = "campaign_id = :campaign"
+        if intent.kind is IntentKind.SET_BUDGET and intent.budget_id:
+            place = "budget_id = :budget"
         connection.execute(
-            f"UPDATE account_campaigns SET {change} WHERE connector = :connector AND campaign_id = :campaign",
-            {"after": intent.after, "at": intent.at, "connector": intent.connector, "campaign": intent.campaign_id},
+            f"UPDATE account_campaigns SET {change} WHERE connector = :connector AND {place}",
+            {
+                "after": intent.after,
+                "at": intent.at,
+                "connector": intent.connector,
+                "campaign": intent.campaign_id,
+                "budget": intent.budget_id,
+            },
         )

@@ -49,6 +49,13 @@ class CampaignTable:
         self.held: Flags = np.zeros(n, dtype=np.uint8)
         """1 when it is paused because the agent paused it, and may be resumed by the agent."""
         self.daily_budget_micros: Ints = np.zeros(n, dtype=np.int64)
+        """The whole budget the campaign spends from, also where others spend from it too."""
+        self.owns_budget: Flags = np.ones(n, dtype=np.uint8)
+        """1 for one campaign of each budget, so that sums count every budget once."""
+        self.pace_budget_micros: Ints = np.zeros(n, dtype=np.int64)
+        """The part of the daily budget the campaign plans its day with: an even part of a shared one."""
+        self.steers_bid: Flags = np.ones(n, dtype=np.uint8)
+        """1 when the platform takes bids for the campaign."""
         self.bid_micros: Ints = np.zeros(n, dtype=np.int64)
         """Bid in force at the platform: read from it, or confirmed by it."""
         self.bid_step_micros: Ints = np.ones(n, dtype=np.int64)
@@ -96,6 +103,7 @@ class CampaignTable:
             self.held[row] = (each.connector, each.campaign_id) in held and each.status is CampaignStatus.PAUSED
         edges = np.searchsorted(self.connector_index, np.arange(len(self.connectors) + 1))
         self.bounds = {connector: (int(edges[number]), int(edges[number + 1])) for connector, number in numbers.items()}
+        self._share_out()
         self.version += 1
         self.facts += 1
         return origin
@@ -103,10 +111,17 @@ class CampaignTable:
     def set_row(self, row: int, campaign: Campaign) -> None:
         """State a known campaign anew."""
         if self.rows[row] != campaign:
+            before = self.rows[row]
+            regrouped = before.budget_id != campaign.budget_id or (
+                campaign.budget_id != ""
+                and (before.status, before.daily_budget_micros) != (campaign.status, campaign.daily_budget_micros)
+            )
             self.rows[row] = campaign
             self._write(row, campaign)
             if campaign.status is CampaignStatus.ACTIVE:
                 self.held[row] = 0
+            if regrouped:
+                self._share_out()
             self.facts += 1
 
     def set_bid(self, row: int, bid_micros: int) -> None:
@@ -114,18 +129,47 @@ class CampaignTable:
         self.set_row(row, replace(self.rows[row], bid_micros=bid_micros))
 
     def set_budget(self, row: int, daily_budget_micros: int) -> None:
-        """The platform confirmed a daily budget."""
-        self.set_row(row, replace(self.rows[row], daily_budget_micros=daily_budget_micros))
+        """The platform confirmed a daily budget; all campaigns that spend from it have it."""
+        for other in self.sharing(row):
+            self.set_row(other, replace(self.rows[other], daily_budget_micros=daily_budget_micros))
+
+    def sharing(self, row: int) -> list[int]:
+        """The rows that spend from the same budget, this one included."""
+        budget, connector = self.rows[row].budget_id, self.rows[row].connector
+        if not budget:
+            return [row]
+        low, high = self.bounds[connector]
+        return [other for other in range(low, high) if self.rows[other].budget_id == budget]
 
     def set_active(self, row: int, active: bool, *, by_us: bool) -> None:
         """The platform confirmed that a campaign runs or is paused."""
         status = CampaignStatus.ACTIVE if active else CampaignStatus.PAUSED
         self.set_row(row, replace(self.rows[row], status=status))
         self.held[row] = 1 if by_us and not active else 0
+        if self.rows[row].budget_id:
+            self._share_out()
+
+    def _share_out(self) -> None:
+        """Divide shared budgets: the first row that runs stands for each, and all plan with a part."""
+        groups: dict[tuple[str, str], list[int]] = {}
+        for row, each in enumerate(self.rows):
+            self.owns_budget[row] = 1
+            self.pace_budget_micros[row] = each.daily_budget_micros
+            if each.budget_id:
+                groups.setdefault((each.connector, each.budget_id), []).append(row)
+        for rows in groups.values():
+            running = [row for row in rows if self._may_run(row)]
+            self.owns_budget[rows] = 0
+            self.owns_budget[(running or rows)[0]] = 1
+            self.pace_budget_micros[running] //= max(1, len(running))
+
+    def _may_run(self, row: int) -> bool:
+        return bool(self.active[row] or self.held[row])
 
     def _write(self, row: int, campaign: Campaign) -> None:
         self.active[row] = campaign.status is CampaignStatus.ACTIVE
-        self.daily_budget_micros[row] = campaign.daily_budget_micros
+        self.daily_budget_micros[row] = self.pace_budget_micros[row] = campaign.daily_budget_micros
         self.bid_micros[row] = campaign.bid_micros
         self.bid_step_micros[row] = campaign.bid_step_micros
         self.min_bid_micros[row] = campaign.min_bid_micros
+        self.steers_bid[row] = campaign.steers_bid

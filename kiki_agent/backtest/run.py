@@ -28,7 +28,7 @@ from kiki_agent.sandbox.effects import EffectsLog
 from kiki_agent.sandbox.faults import Faults
 from kiki_agent.sandbox.market import Market
 from kiki_agent.sandbox.service import CLIENT_ID, CLIENT_SECRET, SandboxService
-from kiki_agent.sandbox.wiring import with_sandbox
+from kiki_agent.sandbox.wiring import vendor_offers, with_sandbox
 
 START = parse_iso("2026-01-05T00:00:00Z")
 """First instant of every market backtest: a Monday."""
@@ -225,7 +225,8 @@ class _Run:
         self, settings: Settings, days: int, database: Path, on_progress: OnProgress | None, timed: bool
     ) -> None:
         demo = settings.demo
-        self.settings = with_sandbox(settings, _BASE_URL, CLIENT_ID, CLIENT_SECRET)
+        vendors = vendor_offers(settings)
+        self.settings = with_sandbox(settings, _BASE_URL, CLIENT_ID, CLIENT_SECRET, vendors)
         self.days = days
         self.database = database
         self.end = Instant(START + days * DAY)
@@ -234,7 +235,7 @@ class _Run:
         load_compiled(KERNEL_MODULES)
         self.market = Market(demo.seed, START, demo.campaigns, demo.history_days)
         self.faults = Faults(demo.fault_rate, demo.seed)
-        self.service = SandboxService(self.market, EffectsLog(), self.faults)
+        self.service = SandboxService(self.market, EffectsLog(), self.faults, vendors=vendors)
         self.clock = SimClock(START)
         self.efficiency: dict[str, list[float | None]] = {}
         self.memory: list[tuple[float, float]] = []

@@ -38,6 +38,7 @@ def sandbox(
     """
     from kiki_agent.model import Instant
     from kiki_agent.sandbox.process import run_sandbox
+    from kiki_agent.sandbox.wiring import vendor_offers
 
     settings = options.load(demo__seed=seed, demo__speed=speed).settings
     return run_sandbox(
@@ -50,4 +51,5 @@ def sandbox(
         history_days=settings.demo.history_days,
         fault_rate=settings.demo.fault_rate,
         idle_exit_s=idle_exit,
+        vendors=vendor_offers(settings),
     )

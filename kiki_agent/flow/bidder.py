@@ -11,7 +11,7 @@ import numpy.typing as npt
 from kiki_agent.accounts import Accounts
 from kiki_agent.config import BiddingSettings
 from kiki_agent.flow.pacing import EVEN, Pace, bid_grid, plan_curve, policy_cells
-from kiki_agent.flow.reasons import CHECK_FAILED, SENTENCES, outcome_of, reason_name
+from kiki_agent.flow.reasons import CHECK_FAILED, PLATFORM_BIDS, SENTENCES, outcome_of, reason_name
 from kiki_agent.flow.rule import Standing, settle
 from kiki_agent.kernels.bids import decide_bids
 from kiki_agent.ledger import DecisionBook
@@ -154,7 +154,7 @@ class Bidder(Loop):
             self._curves,
             table.connector_index,
             self._eligible,
-            table.daily_budget_micros,
+            table.pace_budget_micros,
             table.bid_micros,
             table.min_bid_micros,
             table.bid_step_micros,
@@ -169,6 +169,10 @@ class Bidder(Loop):
             self._wanted,
             self._own,
         )
+        if not table.steers_bid.all():
+            left_alone = (table.steers_bid == 0) & (self._wanted > 0)
+            self._wanted[left_alone] = np.maximum(table.bid_micros[left_alone], 1)
+            self._own[left_alone] = PLATFORM_BIDS
 
     def _request(self, now: Instant) -> LevelRequest:
         """All levels as the shield is asked; what a platform has not stated yet asks for what stands there."""

@@ -6,6 +6,8 @@ from kiki_agent.kernels import bids
 from kiki_agent.model import DecisionOutcome
 from kiki_agent.shield.reasons import LevelReason
 
+PLATFORM_BIDS = 32
+"""Reason number where a platform sets the bid by itself."""
 SHIELD = 64
 """Reason numbers from here on are the shield's, shifted by this."""
 
@@ -19,7 +21,7 @@ _OWN = {
     bids.PAUSED: "PAUSED",
     bids.BELOW_MINIMUM: "BELOW_MINIMUM",
 }
-_NAMES = _OWN | {SHIELD + member.value: member.name for member in LevelReason}
+_NAMES = _OWN | {PLATFORM_BIDS: "PLATFORM_BIDS"} | {SHIELD + member.value: member.name for member in LevelReason}
 
 SENTENCES = {
     "ON_PLAN": "spend is on its plan",
@@ -30,6 +32,7 @@ SENTENCES = {
     "NO_BUDGET": "the campaign has no daily budget",
     "PAUSED": "the campaign is paused at its platform",
     "BELOW_MINIMUM": "a customer is worth less than the smallest bid",
+    "PLATFORM_BIDS": "the platform sets its bids by itself",
     "DAILY_BUDGET": "the budget of the day is spent",
     "DAILY_CAP": "the cap of the day leaves no more",
     "WINDOW_CAP": "the sliding window leaves no more",

@@ -50,7 +50,7 @@ def settle(
     reasons[lowered] = refused[lowered] + SHIELD
     steps = table.bid_step_micros[lowered]
     cut = bids[lowered] // steps * steps
-    bids[lowered] = np.where(cut < table.min_bid_micros[lowered], 0, cut)
+    bids[lowered] = np.where((cut < table.min_bid_micros[lowered]) | (table.steers_bid[lowered] == 0), 0, cut)
     if not standing.capped:
         return bids, reasons
     return _patience(now, hold, day_start[table.connector_index], bids, reasons, standing)
@@ -156,7 +156,7 @@ def due_writes(
         cut = code >= SHIELD and target < bid
         pause = gap // 3 if target < STEEP * bid else gap
         waited = now - tried >= (RETRY_CUT if cut else pause) and (cut or now - int(table.bid_set_at[row]) >= pause)
-        if target != bid and waited and (cut or abs(target - bid) >= least_change * bid):
+        if target != bid and waited and table.steers_bid[row] and (cut or abs(target - bid) >= least_change * bid):
             writes.append(Write(row, IntentKind.ADJUST_BID, bid, target, code, cut))
         if not runs and now - tried >= RETRY_CUT:
             writes.append(Write(row, IntentKind.SET_STATUS, 0, 1, code, cut=False))

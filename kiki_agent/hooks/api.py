@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -26,6 +29,37 @@ class Offer:
     config: type[BaseModel]
 
 
+@dataclass(frozen=True, slots=True)
+class SandboxOffer:
+    """A vendor's API over the simulated market, which demo and backtest mount under `/<name>`."""
+
+    name: str
+    """Also the name of the connector class that is pointed at it."""
+    platform: str
+    """Canonical id of the platform of the market behind it."""
+    target: str
+    """`module:Class` of a `kiki_agent.sandbox.VendorApi`; imported where the market lives, never by the agent."""
+    options: Mapping[str, str]
+    """Settings of the connector that point it there; `{url}`, `{id}` and `{secret}` stand for where the sandbox mounted
+    the vendor and for its credentials."""
+
+    def load(self) -> Callable[..., Any]:
+        """Import the class. Raises ImportError or AttributeError."""
+        module, _, name = self.target.partition(":")
+        found: Callable[..., Any] = getattr(importlib.import_module(module), name)
+        return found
+
+    def filled(self, base_url: str, client_id: str, client_secret: str) -> dict[str, str]:
+        """The options for a sandbox at `base_url`."""
+        values = {"{url}": f"{base_url}/{self.name}", "{id}": client_id, "{secret}": client_secret}
+        filled = dict(self.options)
+        for key, text in filled.items():
+            for mark, value in values.items():
+                text = text.replace(mark, value)
+            filled[key] = text
+        return filled
+
+
 class PluginApi:
     """Handed to a plugin module's `register(api)`; collects what it offers, and nothing else."""
 
@@ -35,6 +69,7 @@ class PluginApi:
         self.version = API_VERSION
         """(major, minor) of the hooks this core speaks."""
         self.offers: list[Offer] = []
+        self.sandboxes: list[SandboxOffer] = []
 
     def connector(self, name: str, implementation: type, *, config: type[BaseModel] = PluginConfig) -> None:
         """Offer a connector class, see `ConnectorSpec`."""
@@ -47,6 +82,15 @@ class PluginApi:
     def notifier(self, name: str, implementation: type, *, config: type[BaseModel] = PluginConfig) -> None:
         """Offer a way to reach people, see `NotifierSpec`."""
         self._offer("notifier", name, implementation, config)
+
+    def sandbox(self, name: str, *, platform: str, target: str, options: Mapping[str, str]) -> None:
+        """Offer the vendor's API over the simulated market for connectors of class `name`, see `SandboxOffer`."""
+        module, colon, attribute = target.partition(":")
+        if not (module and colon and attribute):
+            raise ValueError(f"the sandbox of {name!r} is named as module:Class, was {target!r}")
+        if not (name.isidentifier() and name.isascii()):
+            raise ValueError(f"the name of a sandbox is an ASCII identifier, was {name!r}")
+        self.sandboxes.append(SandboxOffer(name, platform, target, dict(options)))
 
     def require(self, major: int, minor: int) -> None:
         """Refuse to load on a core that does not speak API `major.minor` or a later minor. Raises RuntimeError."""

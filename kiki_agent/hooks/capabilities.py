@@ -19,3 +19,9 @@ class Capabilities:
     """Most changes an hour the vendor accepts for the whole account; None when it states no such limit."""
     keeps_keys: bool = False
     """True when the vendor stores our key with a change, so that `reconcile` can settle by key."""
+    validates: bool = False
+    """True when the vendor can check a change without making it; a dry run then asks it to."""
+    api_version: str = ""
+    """Version of the vendor's API that is spoken; empty where it has none."""
+    sunset: str = ""
+    """Day, `YYYY-MM-DD`, on which the vendor ends that version; empty when it has not said."""

@@ -22,3 +22,9 @@ class Conversion:
     currency: str
     basis: str
     """Legal basis: `not_personal` or `consent:<id>`; nothing without one is ever handed to a plugin."""
+    order_id: str = ""
+    """The shop's own number of the order, by which vendors drop a second report of it."""
+    confidence_permille: int = 0
+    """How sure the predicted value is, 0 to 1000; 0 = not said."""
+    ltv_micros: int = 0
+    """Predicted lifetime value of the customer, where `value_micros` is not it; 0 = not said."""

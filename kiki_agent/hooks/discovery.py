@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 from kiki_agent.errors import Finding
-from kiki_agent.hooks.api import Offer, PluginApi
+from kiki_agent.hooks.api import Offer, PluginApi, SandboxOffer
 from kiki_agent.hooks.instance import Quarantine
 from kiki_agent.hooks.specs import PROJECT
 from kiki_agent.runtime.log import get_logger
@@ -36,11 +36,12 @@ class Plugin:
     quarantine: Quarantine | None = None
     error: str = ""
     offers: tuple[Offer, ...] = ()
+    sandboxes: tuple[SandboxOffer, ...] = ()
 
     def set_aside(self, why: Quarantine, error: str) -> None:
         """Quarantine the plugin: nothing it offers can be used."""
         _log.error("plugin_quarantined", error, plugin=self.name, state=why.value)
-        self.state, self.quarantine, self.error, self.offers = "quarantined", why, error, ()
+        self.state, self.quarantine, self.error, self.offers, self.sandboxes = "quarantined", why, error, (), ()
 
     def describe(self) -> dict[str, object]:
         """An entry of `GET /api/v1/plugins` for a plugin without an instance."""
@@ -131,6 +132,7 @@ def _load_one(plugin: Plugin, taken: dict[tuple[str, str], str]) -> None:
             return
     taken |= {(offer.kind, offer.name): plugin.name for offer in api.offers}
     plugin.offers = tuple(api.offers)
+    plugin.sandboxes = tuple(api.sandboxes)
 
 
 def describe_error(error: BaseException) -> str:

@@ -11,7 +11,10 @@ from kiki_agent.model.intent import Intent, IntentKind
 from kiki_agent.model.receipt import Outcome, Receipt
 from kiki_agent.model.time import Instant
 
-COLUMNS = "key, kind, connector, campaign_id, before, after, currency, reason, at, cause"
+COLUMNS = (
+    "key, kind, connector, campaign_id, before, after, currency, reason, at, cause,"
+    " budget_id, ltv_micros, confidence_permille, note"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,8 @@ def journal(connection: sqlite3.Connection, ledger: Ledger, now: Instant, intent
     """Write intents down before they are sent."""
     for intent in intents:
         connection.execute(
-            f"INSERT INTO intents ({COLUMNS}, sent_at, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending')",
+            f"INSERT INTO intents ({COLUMNS}, sent_at, state)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending')",
             (
                 intent.key,
                 intent.kind.value,
@@ -43,10 +47,14 @@ def journal(connection: sqlite3.Connection, ledger: Ledger, now: Instant, intent
                 intent.reason,
                 intent.at,
                 intent.cause,
+                intent.budget_id,
+                intent.ltv_micros,
+                intent.confidence_permille,
+                intent.note,
                 now,
             ),
         )
-        body = {
+        body: dict[str, str | int] = {
             "after": intent.after,
             "at": intent.at,
             "before": intent.before,
@@ -58,6 +66,10 @@ def journal(connection: sqlite3.Connection, ledger: Ledger, now: Instant, intent
             "kind": intent.kind.value,
             "reason": intent.reason,
         }
+        for name in ("budget_id", "ltv_micros", "confidence_permille", "note"):
+            value = getattr(intent, name)
+            if value:
+                body[name] = value
         ledger.append(connection, now, "intent", body)
 
 
@@ -126,12 +138,12 @@ def _rows(connection: sqlite3.Connection, condition: str, arguments: tuple[str |
     ).fetchall()
     return [
         IntentRow(
-            Intent(row[0], IntentKind(row[1]), *row[2:10]),
-            Instant(row[10]),
-            row[11],
-            row[12],
-            row[13],
-            None if row[14] is None else Instant(row[14]),
+            Intent(row[0], IntentKind(row[1]), *row[2:14]),
+            Instant(row[14]),
+            row[15],
+            row[16],
+            row[17],
+            None if row[18] is None else Instant(row[18]),
         )
         for row in rows
     ]

@@ -34,3 +34,12 @@ class Campaign:
     min_bid_micros: int = 10_000
     min_budget_micros: int = 1_000_000
     budget_step_micros: int = 10_000
+    budget_id: str = ""
+    """The platform's id of the budget this campaign spends from; campaigns of a connector with the same id share it,
+    and each states the whole of it. Empty: a budget of its own."""
+    steers_bid: bool = True
+    """False where the platform sets bids by itself; `bid_micros` is then what a click costs there, as far as known."""
+    steers_budget: bool = True
+    """False where there is no daily budget to set: a lifetime budget, or one that belongs to somebody else."""
+    learning: bool = False
+    """True while the platform says it is learning how to deliver; big edits would make it start over."""

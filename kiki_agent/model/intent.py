@@ -37,6 +37,14 @@ class Intent:
     """Nominal time of the tick that decided."""
     cause: str = ""
     """Id of what this belongs to, for example a shift id; empty for plain bids."""
+    budget_id: str = ""
+    """For a budget: `Campaign.budget_id` of the budget that is set."""
+    ltv_micros: int = 0
+    """Predicted lifetime value of a customer behind a bid; 0 = not said."""
+    confidence_permille: int = 0
+    """How sure that prediction is, 0 to 1000; 0 = not said."""
+    note: str = ""
+    """Why, as text that may be shown to the platform; never anything about a person."""
 
     @property
     def raises_spend(self) -> bool:

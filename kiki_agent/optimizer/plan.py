@@ -16,6 +16,8 @@ class BudgetChange:
     campaign_id: str
     before_micros: int
     after_micros: int
+    budget_id: str = ""
+    """Set where several campaigns share the budget; the campaign then stands for all of them."""
 
 
 def common_step(campaigns: Sequence[Campaign]) -> int:
@@ -24,10 +26,15 @@ def common_step(campaigns: Sequence[Campaign]) -> int:
 
 
 def spending(campaigns: Sequence[Campaign]) -> list[Campaign]:
-    """The campaigns whose budgets can be moved: active ones, in order of their id."""
-    return sorted(
-        (each for each in campaigns if each.status is CampaignStatus.ACTIVE), key=lambda each: each.campaign_id
-    )
+    """One active campaign for each daily budget that can be moved, in order of their id."""
+    found: list[Campaign] = []
+    shared: set[str] = set()
+    for each in sorted(campaigns, key=lambda each: each.campaign_id):
+        if each.status is CampaignStatus.ACTIVE and each.steers_budget and each.budget_id not in shared:
+            found.append(each)
+            if each.budget_id:
+                shared.add(each.budget_id)
+    return found
 
 
 def decrease(campaigns: Sequence[Campaign], amount_micros: int, step_micros: int) -> list[BudgetChange]:
@@ -52,7 +59,12 @@ def decrease(campaigns: Sequence[Campaign], amount_micros: int, step_micros: int
             taken[each.campaign_id] += granted
             left -= granted
     return [
-        BudgetChange(each.campaign_id, each.daily_budget_micros, each.daily_budget_micros - taken[each.campaign_id])
+        BudgetChange(
+            each.campaign_id,
+            each.daily_budget_micros,
+            each.daily_budget_micros - taken[each.campaign_id],
+            each.budget_id,
+        )
         for each in campaigns
         if taken[each.campaign_id]
     ]
@@ -66,7 +78,7 @@ def increase(campaigns: Sequence[Campaign], amount_micros: int, step_micros: int
     weights = [max(1, each.daily_budget_micros) for each in campaigns]
     parts = split_by_weight(amount, weights, step_micros)
     return [
-        BudgetChange(each.campaign_id, each.daily_budget_micros, each.daily_budget_micros + part)
+        BudgetChange(each.campaign_id, each.daily_budget_micros, each.daily_budget_micros + part, each.budget_id)
         for each, part in zip(campaigns, parts, strict=True)
         if part
     ]

@@ -263,6 +263,7 @@ class Shifts:
             reason=shift.reason,
             at=now,
             cause=shift.shift_id,
+            budget_id=change.budget_id,
         )
 
     async def _save(self, shift: Shift) -> Shift:

@@ -11,14 +11,20 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from kiki_agent.sandbox.adopt import SandboxFailed, SandboxHandle, start_or_adopt, stop, until_ready
+    from kiki_agent.sandbox.desk import Answer, CampaignDay, Change, Desk, VendorApi
     from kiki_agent.sandbox.effects import EffectsLog
-    from kiki_agent.sandbox.faults import Fault, Faults
+    from kiki_agent.sandbox.faults import AnswerLost, Fault, Faults
     from kiki_agent.sandbox.market import Market
     from kiki_agent.sandbox.process import run_sandbox
     from kiki_agent.sandbox.server import SandboxServer
     from kiki_agent.sandbox.service import SandboxService
 
 __all__ = [
+    "Answer",
+    "AnswerLost",
+    "CampaignDay",
+    "Change",
+    "Desk",
     "EffectsLog",
     "Fault",
     "Faults",
@@ -27,6 +33,7 @@ __all__ = [
     "SandboxHandle",
     "SandboxServer",
     "SandboxService",
+    "VendorApi",
     "run_sandbox",
     "start_or_adopt",
     "stop",
@@ -34,6 +41,12 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Answer": "desk",
+    "AnswerLost": "faults",
+    "CampaignDay": "desk",
+    "Change": "desk",
+    "Desk": "desk",
+    "VendorApi": "desk",
     "EffectsLog": "effects",
     "Fault": "faults",
     "Faults": "faults",

@@ -6,7 +6,10 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from kiki_agent.hooks.api import SandboxOffer
 
 
 def main(arguments: list[str]) -> NoReturn:
@@ -21,6 +24,7 @@ def main(arguments: list[str]) -> NoReturn:
     parser.add_argument("--history-days", type=int, default=30)
     parser.add_argument("--fault-rate", type=float, default=0.0)
     parser.add_argument("--idle-exit", type=float, default=0.0, help="seconds without a request; 0: never")
+    parser.add_argument("--vendor", action="append", default=[], metavar="NAME=PLATFORM=MODULE:CLASS")
     parser.add_argument("--detach", action="store_true", help="go on as a process of its own and say when it listens")
     options = parser.parse_args(arguments)
     if options.detach and os.fork() > 0:
@@ -39,9 +43,18 @@ def main(arguments: list[str]) -> NoReturn:
         options.history_days,
         options.fault_rate,
         options.idle_exit,
+        [_offer(text) for text in options.vendor],
         announce=options.detach,
     )
     leave_now(code)  # everything is on disk, and taking a compiler apart again would only keep the agent waiting
+
+
+def _offer(text: str) -> SandboxOffer:
+    """What `state.mounted` wrote."""
+    from kiki_agent.hooks.api import SandboxOffer
+
+    name, platform, target = text.split("=", 2)
+    return SandboxOffer(name, platform, target, {})
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +16,10 @@ from pathlib import Path
 import aiohttp
 
 from kiki_agent.errors import KikiError
+from kiki_agent.hooks.api import SandboxOffer
 from kiki_agent.model import MILLISECOND, SECOND, Instant
 from kiki_agent.runtime.clock import SystemClock
-from kiki_agent.sandbox.state import CLIENT_ID, LOG_FILE, SandboxState, read_state
+from kiki_agent.sandbox.state import CLIENT_ID, LOG_FILE, SandboxState, mounted, read_state
 
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT = 5 * SECOND
@@ -63,6 +64,7 @@ async def start_or_adopt(
     fault_rate: float = 0.0,
     idle_exit_s: float = 600.0,
     port: int = 0,
+    vendors: Sequence[SandboxOffer] = (),
 ) -> SandboxHandle:
     """Adopt the sandbox that serves this folder, or start one in a session of its own.
 
@@ -72,7 +74,7 @@ async def start_or_adopt(
     wanted = (seed, speed, campaigns, history_days)
     known = read_state(folder)
     if known is not None and await _alive(known):
-        if known.market == wanted:
+        if known.market == wanted and known.vendors == mounted(vendors):
             return _handle(known, adopted=True, continued=True)
         await _end(known)
     options = {
@@ -86,7 +88,7 @@ async def start_or_adopt(
     }
     if epoch is not None:
         options["--epoch"] = epoch
-    await asyncio.to_thread(_launch, folder, options)
+    await asyncio.to_thread(_launch, folder, options, mounted(vendors).split())
     started = read_state(folder)
     if started is None or (known is not None and started.nonce == known.nonce):
         raise SandboxFailed(f"the sandbox started but left no state in {folder}")
@@ -175,11 +177,12 @@ def _has_ended(pid: int) -> bool:
     return status.rpartition(b")")[2].split()[:1] == [b"Z"]
 
 
-def _launch(folder: Path, options: Mapping[str, float]) -> None:
+def _launch(folder: Path, options: Mapping[str, float], vendors: Sequence[str]) -> None:
     """Start the process and wait for its word. Raises SandboxFailed with what it said last."""
     folder.mkdir(parents=True, exist_ok=True)
     arguments = [sys.executable, "-m", "kiki_agent.sandbox", str(folder), "--detach"]
     arguments += [text for name, value in options.items() for text in (name, str(value))]
+    arguments += [text for vendor in vendors for text in ("--vendor", vendor)]
     with (folder / LOG_FILE).open("ab") as log:
         said_before = log.tell()
         child = subprocess.Popen(

@@ -8,10 +8,12 @@ import os
 import secrets
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from kiki_agent.hooks.api import SandboxOffer
 from kiki_agent.model import SECOND, Instant
 from kiki_agent.runtime.clock import ScaledClock, SystemClock
 from kiki_agent.sandbox.adopt import SandboxFailed, SandboxHandle, start_or_adopt, stop
@@ -25,6 +27,7 @@ from kiki_agent.sandbox.state import (
     EFFECTS_FILE,
     LOCK_FILE,
     SandboxState,
+    mounted,
     read_state,
     write_state,
 )
@@ -42,6 +45,7 @@ def run_sandbox(
     history_days: int = 30,
     fault_rate: float = 0.0,
     idle_exit_s: float = 0.0,
+    vendors: Sequence[SandboxOffer] = (),
     *,
     announce: bool = False,
 ) -> int:
@@ -60,9 +64,18 @@ def run_sandbox(
         return 1
     start = SystemClock().now() if epoch is None else epoch
     wanted = SandboxState(
-        os.getpid(), port, secrets.token_hex(16), secrets.token_hex(16), seed, start, speed, campaigns, history_days
+        os.getpid(),
+        port,
+        secrets.token_hex(16),
+        secrets.token_hex(16),
+        seed,
+        start,
+        speed,
+        campaigns,
+        history_days,
+        mounted(vendors),
     )
-    return asyncio.run(_serve(folder, _continued(folder, wanted), fault_rate, idle_exit_s, announce))
+    return asyncio.run(_serve(folder, _continued(folder, wanted), fault_rate, idle_exit_s, vendors, announce))
 
 
 def _continued(folder: Path, wanted: SandboxState) -> SandboxState:
@@ -76,7 +89,14 @@ def _continued(folder: Path, wanted: SandboxState) -> SandboxState:
     return wanted
 
 
-async def _serve(folder: Path, state: SandboxState, fault_rate: float, idle_exit_s: float, announce: bool) -> int:
+async def _serve(
+    folder: Path,
+    state: SandboxState,
+    fault_rate: float,
+    idle_exit_s: float,
+    vendors: Sequence[SandboxOffer],
+    announce: bool,
+) -> int:
     system = SystemClock()
     clock = ScaledClock(state.speed, Instant(state.epoch), Instant(state.epoch), system)
     server = SandboxServer(clock.now, nonce=state.nonce, port=state.port)
@@ -92,7 +112,7 @@ async def _serve(folder: Path, state: SandboxState, fault_rate: float, idle_exit
     signalled = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, signalled.set)
-    making = asyncio.create_task(asyncio.to_thread(_make_service, folder, state, clock, fault_rate))
+    making = asyncio.create_task(asyncio.to_thread(_make_service, folder, state, clock, fault_rate, vendors))
     reasons = {making, asyncio.create_task(signalled.wait())}
     if idle_exit_s > 0:
         reasons.add(asyncio.create_task(_idle(server, system, idle_exit_s)))
@@ -101,7 +121,7 @@ async def _serve(folder: Path, state: SandboxState, fault_rate: float, idle_exit
     if done == {making}:
         try:
             server.service = making.result()
-        except (ValueError, OSError, ImportError) as error:
+        except (ValueError, OSError, ImportError, AttributeError, KeyError) as error:
             _say(f"no market: {error}")
             code = 1
         else:
@@ -114,7 +134,9 @@ async def _serve(folder: Path, state: SandboxState, fault_rate: float, idle_exit
     return code
 
 
-def _make_service(folder: Path, state: SandboxState, clock: ScaledClock, fault_rate: float) -> SandboxService:
+def _make_service(
+    folder: Path, state: SandboxState, clock: ScaledClock, fault_rate: float, vendors: Sequence[SandboxOffer]
+) -> SandboxService:
     """Make the market and catch up with the present; runs in a thread while the listener answers."""
     market = Market(state.seed, Instant(state.epoch), state.campaigns, state.history_days)
     effects = EffectsLog(folder / EFFECTS_FILE)
@@ -127,6 +149,7 @@ def _make_service(folder: Path, state: SandboxState, clock: ScaledClock, fault_r
         client_id=CLIENT_ID,
         client_secret=state.secret,
         nonce=state.nonce,
+        vendors=vendors,
     )
 
 

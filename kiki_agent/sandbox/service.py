@@ -7,15 +7,17 @@ what became of it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
 
+from kiki_agent.hooks.api import SandboxOffer
 from kiki_agent.model import DAY, MINUTE, Instant, iso, parse_iso
 from kiki_agent.sandbox import layout as at
 from kiki_agent.sandbox import wire
+from kiki_agent.sandbox.desk import THEMES, Answer, Desk, VendorApi
 from kiki_agent.sandbox.draw import CENT, MIN_BID, MIN_BUDGET, PLATFORMS
 from kiki_agent.sandbox.effects import PLACEMENT, Effect, EffectsLog
 from kiki_agent.sandbox.faults import AnswerLost, Fault, Faults
@@ -23,7 +25,6 @@ from kiki_agent.sandbox.market import Market, platform_index
 from kiki_agent.sandbox.tokens import Tokens
 
 T = TypeVar("T")
-Answer = tuple[int, Mapping[str, str], bytes]
 
 CLIENT_ID, CLIENT_SECRET = "sandbox", "sandbox"
 """Credentials where nothing else is said: in process, where there is no one to keep out."""
@@ -33,7 +34,6 @@ REQUESTS_PER_MINUTE = 600
 LOOKBACK_DAYS = 100
 
 _JSON = {"content-type": "application/json"}
-_THEMES = ("Prospecting", "Brand", "Catalog", "Retargeting", "Lookalike", "Seasonal", "Video", "Search", "New arrivals")
 
 
 class _Batch(Protocol):
@@ -75,6 +75,7 @@ class SandboxService:
         client_secret: str = CLIENT_SECRET,
         requests_per_minute: int = REQUESTS_PER_MINUTE,
         nonce: str = "",
+        vendors: Sequence[SandboxOffer] = (),
     ) -> None:
         self.market = market
         self.effects = effects_log if effects_log is not None else EffectsLog()
@@ -87,6 +88,11 @@ class SandboxService:
         self._minute: dict[str, tuple[int, int]] = {}
         self._ids = [str(FIRST_CAMPAIGN + index) for index in range(market.size)]
         self._names = [_name(market, index) for index in range(market.size)]
+        self.vendors: dict[str, VendorApi] = {
+            offer.name: offer.load()(Desk(market, self.effects, self.faults, offer.platform, client_id, client_secret))
+            for offer in vendors
+        }
+        """Vendors' own APIs by the first part of their paths."""
 
     def handle(self, method: str, path: str, headers: Mapping[str, str], body: bytes, now: Instant) -> Answer:
         """Answer one request. `path` includes the query, `headers` have lower-case names.
@@ -104,6 +110,10 @@ class SandboxService:
         route, _, query = path.partition("?")
         if route == "/v1/health":
             return self._ok({"status": "ok", "now": iso(now), "nonce": self.nonce})
+        mount, _, rest = path[1:].partition("/")
+        vendor = self.vendors.get(mount)
+        if vendor is not None:
+            return vendor.handle(method, f"/{rest}", headers, body, now)
         fault = self.faults.next(route)
         if fault is Fault.ERROR:
             raise Refusal(500, "INTERNAL", "something broke on our side")
@@ -341,7 +351,7 @@ _READERS = {
 def _name(market: Market, index: int) -> str:
     place = int(market.homes[index])
     number = index - market.span(place)[0]
-    return f"{_THEMES[(number + place * 2) % len(_THEMES)]} {number // len(_THEMES) + 1}"
+    return f"{THEMES[(number + place * 2) % len(THEMES)]} {number // len(THEMES) + 1}"
 
 
 def _require(method: str, wanted: str) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from kiki_agent.hooks.api import SandboxOffer
 
 STATE_FILE, EFFECTS_FILE, LOG_FILE, LOCK_FILE = (
     "sandbox.json",
@@ -32,11 +35,18 @@ class SandboxState:
     speed: float
     campaigns: int
     history_days: int
+    vendors: str = ""
+    """What is mounted, as one text; a sandbox that mounts something else is not adopted."""
 
     @property
     def market(self) -> tuple[int, float, int, int]:
         """What two states must share to mean one market that can go on."""
         return (self.seed, self.speed, self.campaigns, self.history_days)
+
+
+def mounted(vendors: Sequence[SandboxOffer]) -> str:
+    """`SandboxState.vendors` of what is mounted."""
+    return " ".join(sorted(f"{offer.name}={offer.platform}={offer.target}" for offer in vendors))
 
 
 def read_state(folder: Path) -> SandboxState | None:
@@ -45,7 +55,7 @@ def read_state(folder: Path) -> SandboxState | None:
         fields = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
         state = SandboxState(**fields)
         whole = (state.pid, state.port, state.seed, state.epoch, state.campaigns, state.history_days)
-        texts = (state.nonce, state.secret)
+        texts = (state.nonce, state.secret, state.vendors)
     except (OSError, ValueError, TypeError):
         return None
     fits = all(type(each) is int for each in whole) and all(type(each) is str for each in texts)
