@@ -5,6 +5,11 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 
+import numpy as np
+import numpy.typing as npt
+
+from kiki_agent.kernels.windows import spend_all
+
 _WORTH_COMPACTING = 1024
 
 
@@ -48,6 +53,61 @@ class SlidingWindow:
         self._amounts.append(amount)
         self.total += amount
 
+    def try_spend(self, now: int, amount: int, limit: int) -> bool:
+        """Check and record in one step: count a spend at `now` if the window then holds at most `limit`.
+
+        Raises ValueError on a negative amount.
+        """
+        if now != self._now:
+            if now < self._now:
+                self._turn_back(now)
+            self._now = now
+            first, times = self._first, self._times
+            oldest = now - self.span
+            if first < len(times) and times[first] <= oldest:
+                if first < _WORTH_COMPACTING and (first + 1 == len(times) or times[first + 1] > oldest):
+                    self.total -= self._amounts[first]
+                    self._first = first + 1
+                else:
+                    self._forget(oldest)
+        total = self.total + amount
+        if total > limit:
+            return False
+        if amount < 0:
+            raise ValueError(f"a spend is not negative, was {amount}")
+        self._times.append(now)
+        self._amounts.append(amount)
+        self.total = total
+        return True
+
+    def try_spend_all(self, at: npt.NDArray[np.int64], amounts: npt.NDArray[np.int64], limit: int) -> list[bool]:
+        """`try_spend` of n spends in their order, in one call of a kernel; which of them were counted.
+
+        Instants that run back count as the latest one before them, as a batch is one look at the clock. Raises
+        ValueError on a negative amount or instants and amounts of different length, and then nothing is counted.
+        """
+        if len(at) != len(amounts):
+            raise ValueError(f"{len(at)} instants for {len(amounts)} amounts")
+        if not len(at):
+            return []
+        if int(amounts.min()) < 0:
+            raise ValueError(f"a spend is not negative, was {int(amounts.min())}")
+        self.advance(int(at[0]))
+        known = len(self._times)
+        room = bytes(8 * len(at))
+        self._times.frombytes(room)
+        self._amounts.frombytes(room)
+        state = np.array([self._first, known, self.total, self._now], dtype=np.int64)
+        accepted = np.zeros(len(at), dtype=np.uint8)
+        times, held = np.frombuffer(self._times, np.int64), np.frombuffer(self._amounts, np.int64)
+        spend_all(times, held, state, at, amounts, limit, self.span, accepted)
+        del times, held  # an array whose memory is looked at cannot change its length
+        self._first, known, self.total, self._now = state.tolist()
+        del self._times[known:]
+        del self._amounts[known:]
+        self._compact()
+        return accepted.astype(bool).tolist()
+
     def insert(self, at: int, amount: int) -> int:
         """Count a spend known only now, not later than the last `advance`; never before a record that already stands,
         so at most it counts too long. Returns the instant it counts from."""
@@ -84,11 +144,16 @@ class SlidingWindow:
             gone += amounts[first]
             first += 1
         self.total -= gone
-        if first >= _WORTH_COMPACTING and 2 * first >= count:
-            del times[:first]
-            del amounts[:first]
-            first = 0
         self._first = first
+        self._compact()
+
+    def _compact(self) -> None:
+        """Give memory back once most of it holds what no longer counts."""
+        first = self._first
+        if first >= _WORTH_COMPACTING and 2 * first >= len(self._times):
+            del self._times[:first]
+            del self._amounts[:first]
+            self._first = 0
 
     def _turn_back(self, now: int) -> None:
         index = len(self._times) - 1

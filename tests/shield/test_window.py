@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from kiki_agent.kernels.windows import spend_all
 from kiki_agent.shield import SlidingWindow
 
 SPAN = 600
+
+
+@contextmanager
+def one_way(compiled: bool) -> Iterator[None]:
+    """Let the batch go through the machine code, or through its twin."""
+    before = spend_all.calls, spend_all.compiled
+    if compiled:
+        spend_all.compile()
+    else:
+        spend_all.calls = spend_all.twin
+    try:
+        yield
+    finally:
+        if not compiled:
+            spend_all.calls, spend_all.compiled = before
 
 
 class WindowAgainstList(RuleBasedStateMachine):
@@ -33,6 +53,34 @@ class WindowAgainstList(RuleBasedStateMachine):
         self.move(self.now + step)
         self.window.record(self.now, amount)
         self.model.append((self.now, amount))
+
+    @rule(step=st.one_of(st.integers(0, 5), st.just(SPAN)), amount=st.integers(0, 100), limit=st.integers(0, 300))
+    def try_spend(self, step: int, amount: int, limit: int) -> None:
+        self.move(self.now + step)
+        fits = sum(each for _, each in self.model) + amount <= limit
+        assert self.window.try_spend(self.now, amount, limit) is fits
+        if fits:
+            self.model.append((self.now, amount))
+
+    @rule(
+        steps=st.lists(st.tuples(st.integers(-SPAN, 2 * SPAN), st.integers(0, 100)), min_size=1, max_size=40),
+        limit=st.integers(0, 600),
+        compiled=st.booleans(),
+    )
+    def try_spend_all(self, steps: list[tuple[int, int]], limit: int, compiled: bool) -> None:
+        at = [self.now + abs(steps[0][0])]
+        for step, _ in steps[1:]:
+            at.append(at[-1] + step)
+        expected = []
+        for instant, (_, amount) in zip(at, steps, strict=True):
+            self.move(max(self.now, instant))
+            fits = sum(each for _, each in self.model) + amount <= limit
+            expected.append(fits)
+            if fits:
+                self.model.append((self.now, amount))
+        amounts = np.array([amount for _, amount in steps], dtype=np.int64)
+        with one_way(compiled):
+            assert self.window.try_spend_all(np.array(at, dtype=np.int64), amounts, limit) == expected
 
     @rule(back=st.integers(0, 2 * SPAN), amount=st.integers(0, 100))
     def insert(self, back: int, amount: int) -> None:
@@ -90,3 +138,23 @@ def test_a_clock_that_jumps_back_frees_nothing_and_keeps_nothing_for_good() -> N
 def test_nonsense_is_refused(wrong: object) -> None:
     with pytest.raises(ValueError):
         wrong()  # type: ignore[operator]
+
+
+def test_a_batch_that_makes_no_sense_counts_nothing() -> None:
+    window = SlidingWindow(SPAN)
+    with pytest.raises(ValueError, match="not negative"):
+        window.try_spend_all(np.array([1, 2]), np.array([5, -1]), 10)
+    with pytest.raises(ValueError, match="2 instants for 1 amounts"):
+        window.try_spend_all(np.array([1, 2]), np.array([5]), 10)
+    with pytest.raises(ValueError, match="not negative"):
+        window.try_spend(1, -5, 10)
+    assert window.try_spend_all(np.array([], dtype=np.int64), np.array([], dtype=np.int64), 10) == []
+    assert (window.total, window.count) == (0, 0)
+
+
+def test_sixty_six_of_a_hundred_spends_of_15_fit_into_1000_one_by_one_and_in_a_batch() -> None:
+    single, batch = SlidingWindow(SPAN), SlidingWindow(SPAN)
+    assert sum(single.try_spend(5, 15, 1_000) for _ in range(100)) == 66
+    taken = batch.try_spend_all(np.full(100, 5, dtype=np.int64), np.full(100, 15, dtype=np.int64), 1_000)
+    assert taken == [True] * 66 + [False] * 34
+    assert (single.total, batch.total) == (990, 990)
