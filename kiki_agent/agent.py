@@ -164,7 +164,8 @@ class Agent:
         self.shield = await Shield.open(self.store, self.ledger, settings, caps, now, on_event=self.signals.publish)
         self.shield.on_check = lambda outcome, reason: self.metrics.checks(outcome, reason).inc()
         accounts = [
-            Account(name, self.platforms[name].value, settings.timezone, settings.currency) for name in self.connectors
+            Account(name, self.platforms[name].value, table.timezone or settings.timezone, settings.currency)
+            for name, table in self.connectors.items()
         ]
         self.accounts = await Accounts.open(
             self.store, accounts, lookback_days=settings.optimizer.lookback_days, now=now
@@ -341,7 +342,7 @@ class Agent:
         return Caps(
             daily_micros=None if table.daily_cap is None else micros_from_text(table.daily_cap),
             window_micros=None if table.window_cap is None else micros_from_text(table.window_cap),
-            timezone=self.settings.timezone,
+            timezone=table.timezone or self.settings.timezone,
             currency=self.settings.currency,
         )
 

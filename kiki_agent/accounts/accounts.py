@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from kiki_agent.accounts import records, screening, spend
-from kiki_agent.accounts.facts import Account, PlatformTotals
+from kiki_agent.accounts.facts import Account, PlatformTotals, same_days
 from kiki_agent.accounts.grid import CLICKS, CONVERSIONS, IMPRESSIONS, REVENUE, SPEND, DayGrid, day_number
 from kiki_agent.accounts.records import ReportState
 from kiki_agent.accounts.table import CampaignTable
+from kiki_agent.hooks.capabilities import Capabilities
 from kiki_agent.model import (
     Campaign,
     Instant,
@@ -66,6 +67,8 @@ class Accounts:
         """Facts that could not be written down; they are known in memory and read again after a restart."""
         self.receipts = 0
         """Grows with each confirmed change."""
+        self.stated: dict[str, Capabilities] = {}
+        """What each platform says of its account, since this process started."""
         self._confirmed_at: dict[tuple[str, str], int] = {}
         self._grid = DayGrid(max(KEPT_DAYS, lookback_days + 7))
         self._state: dict[str, ReportState] = {connector: ReportState() for connector in self.connectors}
@@ -138,6 +141,27 @@ class Accounts:
     def heard(self, connector: str) -> bool:
         """Whether the platform stated its campaigns and spend since this process started."""
         return connector in self._heard
+
+    def batch_size(self, connector: str) -> int:
+        """Most changes the connector takes in one call."""
+        return self.stated[connector].batch_size if connector in self.stated else Capabilities().batch_size
+
+    def take_account(self, connector: str, stated: Capabilities) -> str:
+        """Take over what the platform says of the account; returns why it cannot be worked with, or nothing.
+
+        Money and days are counted as configured, so an account that keeps others is left alone until a person has
+        decided which is right.
+        """
+        account = self.accounts[connector]
+        self.stated[connector] = stated
+        if stated.currency != account.currency:
+            return f"the account is in {stated.currency}, the agent counts in {account.currency} (currency)"
+        if not same_days(stated.timezone, account.timezone):
+            return (
+                f"the account's days are those of {stated.timezone}, the agent counts those of {account.timezone};"
+                f' set connector.{connector}.timezone = "{stated.timezone}"'
+            )
+        return ""
 
     def day(self, connector: str) -> str:
         """The account day that is running."""

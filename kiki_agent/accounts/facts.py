@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from kiki_agent.model import Instant
 
@@ -31,3 +34,17 @@ class PlatformTotals:
     """What the platform reported covers everything up to here; None when it never reported."""
     newest_row_as_of: Instant | None
     """`as_of` of the last report that said anything new: the newest evidence."""
+
+
+@lru_cache(maxsize=64)
+def same_days(one: str, other: str) -> bool:
+    """Whether two time zones, by their IANA names, always begin their days together. False for unknown names."""
+    if one == other:
+        return True
+    try:
+        first, second = ZoneInfo(one), ZoneInfo(other)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+    start = datetime(2020, 1, 1, tzinfo=UTC)
+    moments = (start + timedelta(days=number) for number in range(20 * 366))
+    return all(moment.astimezone(first).utcoffset() == moment.astimezone(second).utcoffset() for moment in moments)

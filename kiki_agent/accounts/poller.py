@@ -7,7 +7,8 @@ from datetime import date, timedelta
 from typing import Protocol
 
 from kiki_agent.accounts.accounts import MATURED_DAYS, RIPE_DAYS, Accounts
-from kiki_agent.errors import Bug, PluginError, RateLimited, Temporary
+from kiki_agent.errors import Bug, PluginError, RateLimited, Rejected, Temporary, Unsupported
+from kiki_agent.hooks.capabilities import Capabilities
 from kiki_agent.model import DAY, HOUR, Campaign, DayWindow, Instant, PerformanceReport, SpendReport, day_bounds
 from kiki_agent.runtime.log import get_logger
 from kiki_agent.runtime.loop import Loop
@@ -23,6 +24,9 @@ LATE_SPEND = 2 * HOUR
 TOLERATED = 2
 """Failures in a row that are weather; one more, and the loop fails visibly."""
 
+ACCOUNT_EVERY = DAY
+"""How often currency, time zone and limits of the account are read again."""
+
 _log = get_logger("accounts")
 
 Book = Callable[[str, SpendReport, Instant], Awaitable[None]]
@@ -35,6 +39,10 @@ class Reader(Protocol):
     async def to(self, instance_id: str, verb: str, *args: object, deadline_s: float | None = None) -> object:
         """Call one verb of one instance; raises nothing but PluginError."""
         ...
+
+
+class _Unfit(Rejected):
+    """The account is not the one that was configured; nothing of it is read."""
 
 
 class Poller(Loop):
@@ -62,6 +70,7 @@ class Poller(Loop):
         self._history_days = history_days
         self._first_days = max(history_days, MATURED_DAYS + RIPE_DAYS)
         self._retry_at = 0
+        self._account_at: int | None = None
         self._campaigns_at: int | None = None
         self._performance_at: int | None = None
         self._recent_at = 0
@@ -78,6 +87,7 @@ class Poller(Loop):
         self._accounts.roll(now)
         problem: PluginError | None = None
         for due, read in (
+            (self._account_at is None or now >= self._account_at + ACCOUNT_EVERY, self._read_account),
             (self._is_due(self._campaigns_at, now), self._read_campaigns),
             (True, self._read_spend),
             (self._is_due(self._performance_at, now), self._read_performance),
@@ -89,6 +99,9 @@ class Poller(Loop):
             except RateLimited as limit:
                 self._retry_at = limit.retry_at
                 problem = limit
+                break
+            except _Unfit as error:
+                problem = error
                 break
             except PluginError as error:
                 problem = problem or error
@@ -117,6 +130,17 @@ class Poller(Loop):
     async def _ask(self, verb: str, *args: object) -> object:
         self.calls += 1
         return await self._caller.to(self.connector, verb, *args)
+
+    async def _read_account(self, now: Instant) -> None:
+        try:
+            answer = await self._ask("capabilities")
+        except Unsupported:
+            answer = None
+        if isinstance(answer, Capabilities):
+            problem = self._accounts.take_account(self.connector, answer)
+            if problem:
+                raise _Unfit(f"{self.connector}: {problem}", "ACCOUNT_MISMATCH")
+        self._account_at = now
 
     async def _read_campaigns(self, now: Instant) -> None:
         receipts = self._accounts.receipts

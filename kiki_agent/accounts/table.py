@@ -168,7 +168,9 @@ class CampaignTable:
 
     def _write(self, row: int, campaign: Campaign) -> None:
         self.active[row] = campaign.status is CampaignStatus.ACTIVE
-        self.daily_budget_micros[row] = self.pace_budget_micros[row] = campaign.daily_budget_micros
+        self.daily_budget_micros[row] = campaign.daily_budget_micros
+        if not campaign.budget_id:
+            self.pace_budget_micros[row] = campaign.daily_budget_micros
         self.bid_micros[row] = campaign.bid_micros
         self.bid_step_micros[row] = campaign.bid_step_micros
         self.min_bid_micros[row] = campaign.min_bid_micros

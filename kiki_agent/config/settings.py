@@ -215,6 +215,8 @@ class ConnectorSettings(InstanceSettings):
     """A connector, with the caps the shield holds it to. Caps are amounts in units of `currency`."""
 
     platform: PlatformName
+    timezone: TimeZone | None = None
+    """Where the account's days begin at midnight; None: as the agent's own."""
     daily_cap: Cap | None = None
     window_cap: Cap | None = None
 

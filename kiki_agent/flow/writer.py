@@ -49,7 +49,6 @@ class BidWriter(Loop):
         outbox: Outbox,
         *,
         currency: str = "USD",
-        batch_size: int = 100,
         patience: Patience | None = None,
     ) -> None:
         self.name = f"write:{connector}"
@@ -62,7 +61,6 @@ class BidWriter(Loop):
         self._shield = shield
         self._outbox = outbox
         self._currency = currency
-        self._batch_size = batch_size
         self._tried: dict[str, Instant] = {}
         self._patience = patience
         self._retry_at: Instant | None = None
@@ -103,8 +101,9 @@ class BidWriter(Loop):
         sent = 0
         for kind, batch in in_order(writes):
             intents = self._permitted(batch, now)
-            for begin in range(0, len(intents), self._batch_size):
-                part = intents[begin : begin + self._batch_size]
+            size = self._accounts.batch_size(self.connector)
+            for begin in range(0, len(intents), size):
+                part = intents[begin : begin + size]
                 if self.stop_new_work() and not all(not intent.raises_spend for intent in part):
                     return "the time of this tick is used up"
                 self._note(now, part, await self._outbox.send(now, self.connector, kind, part))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kiki_agent.errors import PluginError
+from kiki_agent.hooks.capabilities import Capabilities
 from kiki_agent.model import (
     DAY,
     Campaign,
@@ -52,11 +53,14 @@ class ScriptedPlatform:
         self.fails: dict[str, list[PluginError]] = {}
         self.asked: list[tuple[str, tuple[object, ...]]] = []
         self.before_answer: object = None
+        self.stated = Capabilities()
 
     async def to(self, instance_id: str, verb: str, *args: object, deadline_s: float | None = None) -> object:
         self.asked.append((verb, args))
         if self.fails.get(verb):
             raise self.fails[verb].pop(0)
+        if verb == "capabilities":
+            return self.stated
         if verb == "fetch_campaigns":
             return list(self.campaigns)
         if verb == "fetch_spend":

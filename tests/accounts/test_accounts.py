@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -257,3 +259,33 @@ async def test_a_restarted_agent_knows_what_it_knew(desk: Desk, tmp_path: Path) 
     assert not again.heard("meta"), "nothing was stated since this start"
     later = await Accounts.open(desk.store, ACCOUNTS, lookback_days=7, now=Instant(NOON + DAY))
     assert later.table.spend_today_micros.tolist() == [0, 0]
+
+
+async def test_a_shared_budget_counts_once_and_changes_for_all_who_spend_from_it(desk: Desk, tmp_path: Path) -> None:
+    shared = {"budget_id": "b1", "daily_budget_micros": 90_000_000}
+    desk.platform.campaigns = [
+        campaign("a", **shared),
+        campaign("b", **shared),
+        campaign("c", status=CampaignStatus.PAUSED, **shared),
+        campaign("d", budget_id="b2", daily_budget_micros=10_000_000),
+    ]
+    await desk.poll(NOON)
+    table = desk.accounts.table
+    assert desk.accounts.budget_micros("meta") == 100_000_000
+    assert table.daily_budget_micros.tolist() == [90_000_000, 90_000_000, 90_000_000, 10_000_000]
+    assert table.pace_budget_micros.tolist() == [45_000_000, 45_000_000, 90_000_000, 10_000_000]
+    assert table.owns_budget.tolist() == [1, 0, 0, 1]
+
+    less = replace(intent(IntentKind.SET_BUDGET, 60_000_000), budget_id="b1")
+    await desk.store.write(lambda connection: desk.accounts.confirm(connection, less, accepted(less)))
+    await asyncio.sleep(0)
+    assert table.daily_budget_micros.tolist() == [60_000_000, 60_000_000, 60_000_000, 10_000_000]
+    assert table.pace_budget_micros.tolist() == [30_000_000, 30_000_000, 60_000_000, 10_000_000]
+    assert desk.accounts.budget_micros("meta") == 70_000_000
+
+    pause = intent(IntentKind.SET_STATUS, 0)
+    desk.accounts.apply_receipt(pause, accepted(pause))
+    assert desk.accounts.budget_micros("meta") == 70_000_000, "held by the agent, it comes back and still counts"
+    again = await Accounts.open(desk.store, ACCOUNTS, lookback_days=7, now=NOON)
+    assert again.table.owns_budget.tolist() == [1, 0, 0, 1]
+    assert again.budget_micros("meta") == 70_000_000

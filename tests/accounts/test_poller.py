@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from kiki_agent.errors import AuthExpired, Bug, RateLimited, Temporary
+from kiki_agent.accounts.facts import same_days
+from kiki_agent.errors import AuthExpired, Bug, RateLimited, Rejected, Temporary, Unsupported
+from kiki_agent.hooks.capabilities import Capabilities
 from kiki_agent.model import HOUR, MINUTE, Instant, parse_iso
 
 from .conftest import Desk
@@ -18,7 +20,7 @@ async def test_spend_every_minute_and_reports_every_five(desk: Desk) -> None:
     assert verbs.count("fetch_spend") == 11
     assert verbs.count("fetch_campaigns") == 3
     assert verbs.count("fetch_performance") == 3
-    assert verbs[0] == "fetch_campaigns", "spend of campaigns nobody knows would be skipped"
+    assert verbs[:2] == ["capabilities", "fetch_campaigns"], "spend of campaigns nobody knows would be skipped"
 
 
 async def test_everything_at_first_then_yesterday_the_lookback_hourly_and_what_restates_daily(desk: Desk) -> None:
@@ -107,3 +109,39 @@ async def test_an_answer_of_the_wrong_type_is_a_bug_of_the_plugin(desk: Desk) ->
     desk.poller._caller = Nonsense()
     with pytest.raises(Bug, match="fetch_campaigns"):
         await desk.poll(NOON)
+
+
+async def test_an_account_of_another_currency_or_other_days_is_left_alone_until_that_is_settled(desk: Desk) -> None:
+    desk.platform.stated = Capabilities(currency="EUR")
+    with pytest.raises(Rejected, match="the account is in EUR, the agent counts in USD"):
+        await desk.poll(NOON)
+    desk.platform.stated = Capabilities(timezone="America/New_York")
+    with pytest.raises(Rejected, match=r'set connector\.meta\.timezone = "America/New_York"'):
+        await desk.poll(NOON + MINUTE)
+    assert {verb for verb, _ in desk.platform.asked} == {"capabilities"}
+    assert not desk.accounts.heard("meta")
+    desk.platform.stated = Capabilities(timezone="Etc/UTC", batch_size=7)
+    assert await desk.poll(NOON + 2 * MINUTE) is None
+    assert desk.accounts.heard("meta")
+    assert desk.accounts.batch_size("meta") == 7
+
+
+async def test_a_platform_that_says_nothing_of_its_account_is_read_all_the_same(desk: Desk) -> None:
+    desk.platform.fails = {"capabilities": [Unsupported("no such verb")]}
+    assert await desk.poll(NOON) is None
+    assert desk.accounts.heard("meta")
+    assert desk.accounts.batch_size("meta") == 100
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("UTC", "Etc/UTC", True),
+        ("Europe/Berlin", "Europe/Paris", True),
+        ("Europe/Berlin", "Europe/London", False),
+        ("America/Phoenix", "America/Denver", False),
+        ("UTC", "Mars/Olympus", False),
+    ],
+)
+def test_time_zones_are_one_when_their_days_are(one: str, other: str, same: bool) -> None:
+    assert same_days(one, other) is same

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from kiki_agent.errors import PluginError
+from kiki_agent.hooks.capabilities import Capabilities
 from kiki_agent.model import (
     DAY,
     SECOND,
@@ -77,6 +78,8 @@ class Market:
         fault = self.fails[verb].pop(0) if self.fails.get(verb) else None
         if isinstance(fault, PluginError):
             raise fault
+        if verb == "capabilities":
+            return Capabilities()
         if verb == "fetch_campaigns":
             return [each.campaign for (connector, _), each in self.entities.items() if connector == instance_id]
         if verb == "fetch_spend":

@@ -130,6 +130,34 @@ async def test_a_day_cap_lowers_or_stops_bids_before_it_is_passed(make_rig: Make
     assert len(changes) < 150, "a cap does not make decisions flap"
 
 
+async def test_a_campaign_whose_bids_its_platform_sets_is_stopped_but_never_bid_for(make_rig: Make) -> None:
+    rig = await make_rig([Entity(campaign("a", steers_bid=False), 300), Entity(campaign("b"), 300)]).start()
+    await rig.run(MIDNIGHT + HOUR)
+    assert {(d.bid_micros, d.reason) for _, d in rig.changes() if d.campaign_id == "a"} == {(300_000, "PLATFORM_BIDS")}
+    assert rig.market.entities["meta", "a"].campaign.bid_micros == 300_000
+    await rig.shield.kill(True, "a test", rig.now)
+    await rig.run(rig.now + MINUTE)
+    assert rig.market.entities["meta", "a"].campaign.status is CampaignStatus.PAUSED
+
+
+async def test_a_cap_that_leaves_too_little_stops_a_campaign_that_cannot_be_lowered(make_rig: Make) -> None:
+    entities = [Entity(campaign("a", steers_bid=False), 2_000), Entity(campaign("b"), 2_000)]
+    rig = make_rig(entities, daily_cap=10_000_000, interval_s=10.0)
+    await rig.start()
+    await rig.run(MIDNIGHT + 6 * HOUR)
+    assert {d.bid_micros for _, d in rig.changes() if d.campaign_id == "a"} <= {0, 300_000}
+    assert rig.market.entities["meta", "a"].campaign.status is CampaignStatus.PAUSED
+    assert rig.shield.status("meta", rig.now).spent_today_micros <= 10_500_000
+
+
+async def test_campaigns_that_share_a_budget_plan_with_a_part_of_it_each(make_rig: Make) -> None:
+    shared = [Entity(campaign(name, budget_id="b1"), 3_000) for name in ("a", "b", "c", "d")]
+    rig = await make_rig(shared).start()
+    await rig.run(MIDNIGHT + 12 * HOUR)
+    spent = rig.shield.status("meta", rig.now).spent_today_micros
+    assert 40_000_000 < spent < 60_000_000, "half of the one budget of 100 in half a day, not of four"
+
+
 async def test_a_restart_goes_on_with_the_decisions_in_force(make_rig: Make) -> None:
     rig = await make_rig(three(), interval_s=10.0).start()
     await rig.run(MIDNIGHT + HOUR)

@@ -1,5 +1,7 @@
 """Splitting a shift over campaigns keeps every micro, every step and every minimum."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -58,3 +60,23 @@ def test_the_coarsest_step_wins() -> None:
 
 def test_increase_without_campaigns_places_nothing() -> None:
     assert increase([], 100 * STEP, STEP) == []
+
+
+def test_a_shared_budget_is_planned_once_and_a_fixed_one_never() -> None:
+    known = [
+        replace(campaign(0, 100 * STEP), budget_id="b1"),
+        replace(campaign(1, 100 * STEP), budget_id="b1"),
+        replace(campaign(2, 50 * STEP), steers_budget=False),
+        campaign(3, 100 * STEP),
+    ]
+    assert [each.campaign_id for each in spending(known)] == ["c0", "c3"]
+    changes = increase(spending(known), 40 * STEP, STEP)
+    assert [(each.campaign_id, each.budget_id, each.after_micros) for each in changes] == [
+        ("c0", "b1", 120 * STEP),
+        ("c3", "", 120 * STEP),
+    ]
+
+
+def test_a_shared_budget_is_planned_by_a_campaign_that_runs() -> None:
+    paused = replace(campaign(0, 100 * STEP, status=CampaignStatus.PAUSED), budget_id="b1")
+    assert [each.campaign_id for each in spending([paused, replace(campaign(1, 100 * STEP), budget_id="b1")])] == ["c1"]
