@@ -26,7 +26,7 @@ from kiki_agent.ledger import DecisionBook, Ledger, Outbox, Records
 from kiki_agent.ledger.upkeep import HeadLoop, VerifyLoop
 from kiki_agent.model import SECOND, Instant, Intent, Outcome, Platform, Receipt, micros_from_text
 from kiki_agent.model.money import MICROS
-from kiki_agent.notify import Alerts, DeliveryLoop
+from kiki_agent.notify import Alerts, DeliveryLoop, NewsLoop
 from kiki_agent.optimizer import Optimizer
 from kiki_agent.runtime.clock import Clock
 from kiki_agent.runtime.log import get_logger
@@ -214,6 +214,7 @@ class Agent:
                 poll_interval=round(bidding.poll_interval_s * SECOND),
                 report_interval=round(bidding.report_interval_s * SECOND),
                 history_days=settings.optimizer.lookback_days,
+                tell=self.signals.publish,
             )
             for name in self.connectors
         )
@@ -242,6 +243,7 @@ class Agent:
             loops.append(self.optimizer)
         loops.append(HeadLoop(self.ledger, self.decisions, self.store, settings.ledger.head_interval_s))
         loops.append(VerifyLoop(self.ledger, settings.ledger.verify_interval_s))
+        loops.append(NewsLoop(self.alerts, self.signals, lambda: self.shield.hold_reason))
         if self.alerts.channels:
             loops.append(DeliveryLoop(self.alerts, caller))
         self.loops = tuple(loops)

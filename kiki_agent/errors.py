@@ -16,6 +16,7 @@ __all__ = [
     "Fault",
     "Finding",
     "KikiError",
+    "Outdated",
     "PluginError",
     "RateLimited",
     "Rejected",
@@ -71,6 +72,10 @@ class RateLimited(Temporary):
 
 class AuthExpired(PluginError):
     """Credentials no longer work; a person or a token refresh has to act."""
+
+
+class Outdated(PluginError):
+    """The vendor no longer speaks the configured version of its API; only a person can settle that."""
 
 
 class Rejected(PluginError):

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import date, timedelta
 from typing import Protocol
 
 from kiki_agent.accounts.accounts import MATURED_DAYS, RIPE_DAYS, Accounts
 from kiki_agent.errors import Bug, PluginError, RateLimited, Rejected, Temporary, Unsupported
 from kiki_agent.hooks.capabilities import Capabilities
-from kiki_agent.model import DAY, HOUR, Campaign, DayWindow, Instant, PerformanceReport, SpendReport, day_bounds
+from kiki_agent.model import (
+    DAY,
+    HOUR,
+    Campaign,
+    DayWindow,
+    Instant,
+    PerformanceReport,
+    SpendReport,
+    day_bounds,
+    parse_iso,
+)
 from kiki_agent.runtime.log import get_logger
 from kiki_agent.runtime.loop import Loop
 
@@ -24,6 +34,8 @@ LATE_SPEND = 2 * HOUR
 TOLERATED = 2
 """Failures in a row that are weather; one more, and the loop fails visibly."""
 
+SUNSET_DAYS = 30
+"""From so many days before an API version ends people are told."""
 ACCOUNT_EVERY = DAY
 """How often currency, time zone and limits of the account are read again."""
 
@@ -41,7 +53,7 @@ class Reader(Protocol):
         ...
 
 
-class _Unfit(Rejected):
+class AccountMismatch(Rejected):
     """The account is not the one that was configured; nothing of it is read."""
 
 
@@ -58,8 +70,13 @@ class Poller(Loop):
         poll_interval: int,
         report_interval: int,
         history_days: int,
+        tell: Callable[[str, Mapping[str, object]], None] = lambda topic, data: None,
     ) -> None:
-        """`history_days` is the longest look-back anyone judges by; the first read goes back further if need be."""
+        """`history_days` is the longest look-back anyone judges by; the first read goes back further if need be.
+
+        `tell(topic, data)` publishes what people should know.
+        """
+        self._tell = tell
         self.name = f"poll:{connector}"
         self.period = poll_interval
         self.connector = connector
@@ -100,7 +117,7 @@ class Poller(Loop):
                 self._retry_at = limit.retry_at
                 problem = limit
                 break
-            except _Unfit as error:
+            except AccountMismatch as error:
                 problem = error
                 break
             except PluginError as error:
@@ -139,8 +156,27 @@ class Poller(Loop):
         if isinstance(answer, Capabilities):
             problem = self._accounts.take_account(self.connector, answer)
             if problem:
-                raise _Unfit(f"{self.connector}: {problem}", "ACCOUNT_MISMATCH")
+                raise AccountMismatch(f"{self.connector}: {problem}", "ACCOUNT_MISMATCH")
+            self._mind_sunset(answer, now)
         self._account_at = now
+
+    def _mind_sunset(self, stated: Capabilities, now: Instant) -> None:
+        """Tell, once a day, that the version of the platform's API is about to end."""
+        try:
+            left = (parse_iso(stated.sunset) - now) // DAY if stated.sunset else SUNSET_DAYS + 1
+        except ValueError:
+            return
+        if left <= SUNSET_DAYS:
+            ends = f"ends on {stated.sunset}" if left >= 0 else f"ended on {stated.sunset}"
+            self._tell(
+                "news",
+                {
+                    "severity": "WARNING" if left >= 0 else "CRITICAL",
+                    "title": f"{self.connector}: API version {stated.api_version} {ends}",
+                    "message": f"Set connector.{self.connector}.api_version to one the platform still speaks.",
+                    "subject": self.connector,
+                },
+            )
 
     async def _read_campaigns(self, now: Instant) -> None:
         receipts = self._accounts.receipts

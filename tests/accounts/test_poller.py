@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from kiki_agent.accounts import Poller
 from kiki_agent.accounts.facts import same_days
 from kiki_agent.errors import AuthExpired, Bug, RateLimited, Rejected, Temporary, Unsupported
 from kiki_agent.hooks.capabilities import Capabilities
@@ -145,3 +146,24 @@ async def test_a_platform_that_says_nothing_of_its_account_is_read_all_the_same(
 )
 def test_time_zones_are_one_when_their_days_are(one: str, other: str, same: bool) -> None:
     assert same_days(one, other) is same
+
+
+@pytest.mark.parametrize(
+    ("sunset", "severity"), [("", None), ("2026-06-01", None), ("2026-03-30", "WARNING"), ("2026-03-01", "CRITICAL")]
+)
+async def test_people_hear_before_the_version_of_an_api_ends(desk: Desk, sunset: str, severity: str | None) -> None:
+    told: list[object] = []
+    desk.poller = Poller(
+        desk.accounts,
+        "meta",
+        desk.platform,
+        desk.book,
+        poll_interval=MINUTE,
+        report_interval=5 * MINUTE,
+        history_days=7,
+        tell=lambda topic, data: told.append((topic, data["severity"])),
+    )
+    desk.platform.stated = Capabilities(api_version="v3", sunset=sunset)
+    for minute in range(10):
+        await desk.poll(NOON + minute * MINUTE)
+    assert told == ([("news", severity)] if severity else [])

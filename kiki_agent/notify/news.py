@@ -1,0 +1,176 @@
+"""From what the parts of the agent publish to what people are told: once per fact, with its weight and what to do."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from kiki_agent.errors import StoreError
+from kiki_agent.model import SECOND, Alert, Instant, Severity, decimal_text
+from kiki_agent.notify.alerts import Alerts
+from kiki_agent.runtime.log import get_logger
+from kiki_agent.runtime.loop import Loop
+from kiki_agent.runtime.signals import Signal, Signals
+
+TOPICS: Final = (
+    "budget",
+    "loop.faulted",
+    "loop.recovered",
+    "news",
+    "quota",
+    "shield",
+    "spend.frozen",
+    "spend.thawed",
+)
+"""What is listened to. `news` carries what a part wants told as it stands: severity, title, message, subject."""
+MOST_WAITING = 200
+"""So many alerts wait for a database that takes none; older ones give way."""
+
+_ONLY_PEOPLE_CAN = ("AuthExpired:", "Outdated:", "AccountMismatch:")
+"""Errors that no waiting cures."""
+
+_log = get_logger("syncnotify")
+
+News = tuple[Severity, str, str, str]
+"""Severity, title, message, subject (a connector, a campaign, a loop)."""
+
+
+class NewsLoop(Loop):
+    """Turns published facts into alerts, and tells when the agent enters or leaves safe hold."""
+
+    name = "news"
+    period = 2 * SECOND
+
+    def __init__(self, alerts: Alerts, signals: Signals, hold_reason: Callable[[], str | None]) -> None:
+        """`hold_reason()` says why nothing may be spent, or None."""
+        self._alerts = alerts
+        self._heard = signals.subscribe(TOPICS, maxsize=1_000)
+        self._hold_reason = hold_reason
+        self._held: str | None = None
+        self._waiting: deque[Alert] = deque(maxlen=MOST_WAITING)
+
+    async def tick(self, now: Instant) -> str | None:
+        """Write down everything new; what the database does not take waits for the next tick."""
+        for number, signal in enumerate(self._heard.drain()):
+            news = _news_of(signal)
+            if news is not None:
+                self._waiting.append(_alert(news, now, number))
+        self._watch_hold(now)
+        told = 0
+        while self._waiting:
+            try:
+                await self._alerts.tell(self._waiting[0])
+            except StoreError as error:
+                return f"{len(self._waiting)} alerts wait for the database: {error}"
+            self._waiting.popleft()
+            told += 1
+        return None if told else "nothing new"
+
+    def _watch_hold(self, now: Instant) -> None:
+        reason = self._hold_reason()
+        if (reason is None) == (self._held is None):
+            self._held = reason
+            return
+        if reason is not None:
+            _log.error("safe_hold", f"Nothing is spent: {reason}", reason=reason)
+            news: News = (Severity.CRITICAL, "Safe hold: nothing is spent", reason, "hold")
+        else:
+            _log.info("hold_over", f"Spending goes on; what held it is over: {self._held}")
+            news = (Severity.INFO, "Safe hold is over", f"What held it is over: {self._held}", "hold")
+        self._held = reason
+        self._waiting.append(_alert(news, now, -1))
+
+
+def _alert(news: News, now: Instant, number: int) -> Alert:
+    severity, title, message, subject = news
+    fact = "\x1f".join((title, message, subject, str(now), str(number)))
+    identity = f"news-{hashlib.sha256(fact.encode()).hexdigest()[:24]}"
+    return Alert(identity, severity, title, message, now, {"subject": subject} if subject else {})
+
+
+def _news_of(signal: Signal) -> News | None:
+    data = signal.data
+    match signal.topic:
+        case "news":
+            return (
+                Severity(_text(data, "severity")),
+                _text(data, "title"),
+                _text(data, "message"),
+                _text(data, "subject"),
+            )
+        case "budget":
+            return _budget(data)
+        case "quota":
+            used, limit = data.get("used"), data.get("limit")
+            text = f"{used} of {limit} calls in {data.get('window_s')} s are used; the agent spaces the rest out."
+            return Severity.WARNING, f"{data.get('connector')} nears its call quota", text, _text(data, "connector")
+        case "shield":
+            return _kill_switch(data)
+        case "spend.frozen":
+            loops = data.get("loops")
+            names = ", ".join(map(str, loops)) if isinstance(loops, list | tuple) else ""
+            text = f"{names} failed again and again, so nothing is raised until it works."
+            return Severity.CRITICAL, "Spending is frozen", text, names
+        case "spend.thawed":
+            return Severity.INFO, "Spending goes on", "What failed works again.", ""
+        case "loop.faulted":
+            return _faulted(data)
+        case "loop.recovered":
+            name = _text(data, "loop")
+            return Severity.INFO, f"{_loop_label(name)} works again", f"Loop {name} succeeded.", name
+    return None
+
+
+def _budget(data: Mapping[str, object]) -> News | None:
+    spent, limit, currency = data.get("spent_micros"), data.get("limit_micros"), _text(data, "currency")
+    if not isinstance(spent, int) or not isinstance(limit, int) or limit <= 0:
+        return None
+    subject, level = _text(data, "subject"), _text(data, "level")
+    what = {"day": "the cap of its day", "window": "its spending window", "allocation": "its allocation"}[
+        _text(data, "scope")
+    ]
+    share = 100 * spent // limit
+    amounts = f"{decimal_text(spent, currency)} of {decimal_text(limit, currency)} {currency}"
+    if level == "overshoot":
+        title = f"{subject} spent more than {what}"
+        return Severity.CRITICAL, title, f"{amounts}; nothing more is permitted there.", subject
+    severity = Severity.CRITICAL if level == "critical" else Severity.WARNING
+    return severity, f"{subject} used {share} % of {what}", f"{amounts}.", subject
+
+
+def _kill_switch(data: Mapping[str, object]) -> News | None:
+    if "kill_switch" not in data:
+        return None
+    reason = _text(data, "reason")
+    if data["kill_switch"]:
+        text = f"Every running campaign is being paused. Reason: {reason or 'none given'}."
+        return Severity.CRITICAL, "Kill switch is on", text, "kill_switch"
+    return (
+        Severity.INFO,
+        "Kill switch is off",
+        f"The agent spends again. Reason: {reason or 'none given'}.",
+        "kill_switch",
+    )
+
+
+def _faulted(data: Mapping[str, object]) -> News:
+    name, error = _text(data, "loop"), _text(data, "error")
+    severe = bool(data.get("essential")) or error.startswith(_ONLY_PEOPLE_CAN)
+    severity = Severity.CRITICAL if severe else Severity.WARNING
+    return severity, f"{_loop_label(name)} does not work", error or f"Loop {name} fails.", name
+
+
+def _loop_label(name: str) -> str:
+    kind, _, subject = name.partition(":")
+    if kind == "poll" and subject:
+        return f"Reading {subject}"
+    if kind == "write" and subject:
+        return f"Changing {subject}"
+    return f"Loop {name}"
+
+
+def _text(data: Mapping[str, object], name: str) -> str:
+    value = data.get(name, "")
+    return value if isinstance(value, str) else str(value)

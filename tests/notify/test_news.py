@@ -1,0 +1,117 @@
+"""What the parts publish reaches people once, with its weight, also when the database was away."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from kiki_agent.errors import StoreError
+from kiki_agent.ledger import Ledger
+from kiki_agent.model import SECOND, Alert, Instant
+from kiki_agent.notify import Alerts, NewsLoop
+from kiki_agent.runtime.signals import Signals
+from kiki_agent.store import Store
+
+NOW = Instant(1_790_000_000 * SECOND)
+
+
+class Desk:
+    """A loop on a real database, and the switches a test turns."""
+
+    def __init__(self, alerts: Alerts) -> None:
+        self.alerts = alerts
+        self.signals = Signals()
+        self.hold: str | None = None
+        self.loop = NewsLoop(alerts, self.signals, lambda: self.hold)
+        self.now = NOW
+
+    async def tick(self) -> list[tuple[str, str, str]]:
+        """One tick later: all alerts so far, oldest first."""
+        self.now = Instant(self.now + 2 * SECOND)
+        await self.loop.tick(self.now)
+        return [(each.severity, each.title, each.message) for each in reversed(await self.alerts.latest())]
+
+
+@pytest.fixture
+async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+    store = await Store.open(tmp_path / "agent.db", synchronous="OFF", readers=1, now=NOW)
+    ledger = await Ledger.open(store, tmp_path / "agent.head", client_id="demo", now=NOW)
+    yield Desk(Alerts(store, ledger, ["chat"]))
+    await store.close()
+
+
+@pytest.mark.parametrize(
+    ("scope", "level", "spent", "severity", "title"),
+    [
+        ("day", "warning", 80_000_000, "WARNING", "meta used 80 % of the cap of its day"),
+        ("day", "critical", 95_000_000, "CRITICAL", "meta used 95 % of the cap of its day"),
+        ("allocation", "warning", 81_900_000, "WARNING", "meta used 81 % of its allocation"),
+        ("window", "warning", 80_000_000, "WARNING", "meta used 80 % of its spending window"),
+        ("day", "overshoot", 120_000_000, "CRITICAL", "meta spent more than the cap of its day"),
+    ],
+)
+async def test_a_budget_that_runs_short_is_told_once(
+    desk: Desk, scope: str, level: str, spent: int, severity: str, title: str
+) -> None:
+    fact = {"scope": scope, "subject": "meta", "level": level, "spent_micros": spent, "limit_micros": 100_000_000}
+    desk.signals.publish("budget", fact | {"currency": "USD"})
+    told = await desk.tick()
+    assert [(each[0], each[1]) for each in told] == [(severity, title)]
+    assert f"{spent / 1e6:.2f} of 100.00 USD" in told[0][2]
+    assert await desk.tick() == told
+
+
+@pytest.mark.parametrize(
+    ("error", "essential", "severity"),
+    [
+        ("Temporary: no answer", False, "WARNING"),
+        ("Temporary: no answer", True, "CRITICAL"),
+        ("Outdated: version v3 is over", False, "CRITICAL"),
+        ("AuthExpired: the token was revoked", False, "CRITICAL"),
+        ("AccountMismatch: the account is in EUR", False, "CRITICAL"),
+    ],
+)
+async def test_a_loop_that_fails_weighs_what_it_costs(desk: Desk, error: str, essential: bool, severity: str) -> None:
+    desk.signals.publish("loop.faulted", {"loop": "poll:meta", "essential": essential, "error": error})
+    assert await desk.tick() == [(severity, "Reading meta does not work", error)]
+    desk.signals.publish("loop.recovered", {"loop": "poll:meta", "essential": essential, "error": error})
+    assert (await desk.tick())[-1][:2] == ("INFO", "Reading meta works again")
+
+
+async def test_hold_and_its_end_are_told_once_each(desk: Desk) -> None:
+    assert await desk.tick() == []
+    desk.hold = "the disk is full"
+    held = await desk.tick()
+    assert held == [("CRITICAL", "Safe hold: nothing is spent", "the disk is full")]
+    assert await desk.tick() == held
+    desk.hold = None
+    assert (await desk.tick())[1:] == [("INFO", "Safe hold is over", "What held it is over: the disk is full")]
+
+
+async def test_the_kill_switch_a_quota_and_plain_news_are_told(desk: Desk) -> None:
+    desk.signals.publish("shield", {"kill_switch": True, "reason": "a drill", "at": 1})
+    desk.signals.publish("shield", {"caps": "changed"})
+    desk.signals.publish("quota", {"connector": "meta", "used": 180, "limit": 200, "window_s": 3600})
+    desk.signals.publish("news", {"severity": "INFO", "title": "A thing", "message": "Happened.", "subject": "x"})
+    assert sorted(await desk.tick()) == [
+        ("CRITICAL", "Kill switch is on", "Every running campaign is being paused. Reason: a drill."),
+        ("INFO", "A thing", "Happened."),
+        ("WARNING", "meta nears its call quota", "180 of 200 calls in 3600 s are used; the agent spaces the rest out."),
+    ]
+
+
+async def test_alerts_wait_for_a_database_that_takes_none(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    tell = desk.alerts.tell
+
+    async def away(alert: Alert) -> bool:
+        raise StoreError("the disk is full")
+
+    monkeypatch.setattr(desk.alerts, "tell", away)
+    desk.hold = "the disk is full"
+    assert await desk.tick() == []
+    assert await desk.tick() == []
+    monkeypatch.setattr(desk.alerts, "tell", tell)
+    desk.hold = None
+    assert [each[1] for each in await desk.tick()] == ["Safe hold: nothing is spent", "Safe hold is over"]
