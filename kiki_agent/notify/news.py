@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from kiki_agent.errors import StoreError
-from kiki_agent.model import SECOND, Alert, Instant, Severity, decimal_text
+from kiki_agent.model import HOUR, SECOND, Alert, Instant, Severity, decimal_text
 from kiki_agent.notify.alerts import Alerts
 from kiki_agent.runtime.log import get_logger
 from kiki_agent.runtime.loop import Loop
@@ -25,6 +25,7 @@ TOPICS: Final = (
     "spend.thawed",
 )
 """What is listened to. `news` carries what a part wants told as it stands: severity, title, message, subject."""
+SAME_AGAIN = HOUR
 MOST_WAITING = 200
 """So many alerts wait for a database that takes none; older ones give way."""
 
@@ -49,13 +50,14 @@ class NewsLoop(Loop):
         self._heard = signals.subscribe(TOPICS, maxsize=1_000)
         self._hold_reason = hold_reason
         self._held: str | None = None
+        self._told_at: dict[tuple[str, str], Instant] = {}
         self._waiting: deque[Alert] = deque(maxlen=MOST_WAITING)
 
     async def tick(self, now: Instant) -> str | None:
         """Write down everything new; what the database does not take waits for the next tick."""
         for number, signal in enumerate(self._heard.drain()):
             news = _news_of(signal)
-            if news is not None:
+            if news is not None and self._is_new(news, now):
                 self._waiting.append(_alert(news, now, number))
         self._watch_hold(now)
         told = 0
@@ -67,6 +69,16 @@ class NewsLoop(Loop):
             self._waiting.popleft()
             told += 1
         return None if told else "nothing new"
+
+    def _is_new(self, news: News, now: Instant) -> bool:
+        """Whether nobody was told the same within the last hour: what comes and goes is told once."""
+        _, title, _, subject = news
+        for known in [each for each, at in self._told_at.items() if now - at >= SAME_AGAIN]:
+            del self._told_at[known]
+        if (title, subject) in self._told_at:
+            return False
+        self._told_at[title, subject] = now
+        return True
 
     def _watch_hold(self, now: Instant) -> None:
         reason = self._hold_reason()

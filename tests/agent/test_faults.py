@@ -65,7 +65,12 @@ def assert_shifts_recorded_once(ended: Ended) -> None:
     }
     assert len(rows) == len({row["shift_id"] for row in rows})
     moved = sorted(f"shift-{row['shift_id']}" for row in rows if row["moved_micros"])
-    assert [each for (each,) in ended.rows("SELECT notification_id FROM notifications ORDER BY 1")] == moved
+    assert [
+        each
+        for (each,) in ended.rows(
+            "SELECT notification_id FROM notifications WHERE notification_id LIKE 'shift-%' ORDER BY 1"
+        )
+    ] == moved
     logged = ended.rows("SELECT notification_id, amount_shifted_micros FROM budget_reallocation_log ORDER BY 1")
     amounts = {f"shift-{row['shift_id']}": row["moved_micros"] for row in rows}
     assert logged == [(key, amounts[key]) for key in moved]

@@ -9,7 +9,7 @@ import pytest
 
 from kiki_agent.errors import StoreError
 from kiki_agent.ledger import Ledger
-from kiki_agent.model import SECOND, Alert, Instant
+from kiki_agent.model import HOUR, SECOND, Alert, Instant
 from kiki_agent.notify import Alerts, NewsLoop
 from kiki_agent.runtime.signals import Signals
 from kiki_agent.store import Store
@@ -115,3 +115,15 @@ async def test_alerts_wait_for_a_database_that_takes_none(desk: Desk, monkeypatc
     monkeypatch.setattr(desk.alerts, "tell", tell)
     desk.hold = None
     assert [each[1] for each in await desk.tick()] == ["Safe hold: nothing is spent", "Safe hold is over"]
+
+
+async def test_what_comes_and_goes_is_told_once_an_hour(desk: Desk) -> None:
+    fact = {"loop": "poll:meta", "essential": False, "error": "Temporary: no answer"}
+    for _ in range(20):
+        desk.signals.publish("loop.faulted", fact)
+        desk.signals.publish("loop.recovered", fact)
+        told = await desk.tick()
+    assert len(told) == 2
+    desk.now = Instant(desk.now + HOUR)
+    desk.signals.publish("loop.faulted", fact)
+    assert len(await desk.tick()) == 3
