@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from kiki_agent.accounts import Account, Accounts, Poller
 from kiki_agent.config import ConnectorSettings, Mode, Settings
@@ -142,7 +142,8 @@ class Agent:
 
     async def _open_plugins(self, services: Services | None) -> None:
         world = self.world
-        make = ContextFactory(world.clock, world.make_http, self._seed(), self.store)
+        dry = self.settings.mode is Mode.DRY_RUN
+        make = ContextFactory(world.clock, world.make_http, self._seed(), dry, self.store)
         self.plugins = await Plugins.load(
             self.settings, make_context=make, simulated=world.simulated, observe=self._observe, locate=world.locate
         )
@@ -326,10 +327,19 @@ class Agent:
         return await self.plugins.caller.to(connector, verb, *arguments)
 
     async def _dry_call(self, connector: str, verb: str, arguments: tuple[object, ...]) -> object:
-        """In a dry run nothing is sent: every change is on record as refused for that reason."""
-        intents = arguments[0]
-        assert isinstance(intents, Sequence)
-        return [Receipt(intent.key, Outcome.REJECTED, "DRY_RUN") for intent in intents if isinstance(intent, Intent)]
+        """In a dry run nothing is changed: every change is on record as refused for that reason.
+
+        A platform that can check a change without making it is asked to, and what it says is the reason.
+        """
+        intents = [each for each in cast("Sequence[object]", arguments[0]) if isinstance(each, Intent)]
+        stated = self.accounts.stated.get(connector)
+        if stated is None or not stated.validates or verb == "reconcile":
+            return [Receipt(intent.key, Outcome.REJECTED, "DRY_RUN") for intent in intents]
+        receipts = cast("Sequence[Receipt]", await self._call(connector, verb, arguments))
+        return [
+            receipt if receipt.outcome is Outcome.REJECTED else Receipt(receipt.key, Outcome.REJECTED, "DRY_RUN")
+            for receipt in receipts
+        ]
 
     def day_of(self, platform: Platform, number: int) -> float:
         """For gauges, over a platform's connectors: 0 = spent today, 1 = daily cap (in units), 2 = share in use."""

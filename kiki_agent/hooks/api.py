@@ -14,7 +14,10 @@ from kiki_agent.hooks.specs import API_VERSION
 
 
 class PluginConfig(BaseModel):
-    """Base for a plugin's own settings: frozen, and a misspelt key is an error."""
+    """Base for a plugin's own settings: frozen, and a misspelt key is an error.
+
+    A validator finds the agent's mode in `info.context["mode"]`, to demand in live what a demo does without.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

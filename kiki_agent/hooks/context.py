@@ -17,6 +17,7 @@ from kiki_agent.hooks.http import HttpClient
 from kiki_agent.hooks.rng import Rng
 from kiki_agent.hooks.state import PluginState
 from kiki_agent.hooks.tasks import InstanceTasks
+from kiki_agent.model.time import Instant
 
 if TYPE_CHECKING:
     from kiki_agent.hooks.instance import Instance
@@ -52,6 +53,24 @@ class PluginMetrics:
         return name
 
 
+class ThrottleHints:
+    """The latest word of one vendor about how many more calls it takes."""
+
+    __slots__ = ("retry_at", "usage", "usage_at")
+
+    def __init__(self) -> None:
+        self.usage = 0.0
+        self.usage_at = Instant(0)
+        self.retry_at = Instant(0)
+
+    def take(self, now: Instant, usage: float | None, retry_at: Instant | None) -> None:
+        """Note what was said; nonsense is left out."""
+        if usage is not None and 0 <= usage < 1_000:
+            self.usage, self.usage_at = usage, now
+        if retry_at is not None:
+            self.retry_at = Instant(max(self.retry_at, retry_at))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class PluginContext(Generic[ConfigT]):
     """Handed to the class of a plugin when its instance is made: `Connector(context)`."""
@@ -72,7 +91,16 @@ class PluginContext(Generic[ConfigT]):
     """Bookkeeping of the caller; plugins use `spawn`."""
     platform: str = ""
     """Canonical platform id of a connector, else empty."""
+    dry_run: bool = False
+    """True when writes may only be checked by the vendor (`Capabilities.validates`), not made."""
+    hints: ThrottleHints = field(default_factory=ThrottleHints)
+    """What the vendor said about its patience; see `throttle`."""
     metrics: PluginMetrics = field(default_factory=PluginMetrics)
+
+    def throttle(self, *, usage: float | None = None, retry_at: Instant | None = None) -> None:
+        """Pass on what the vendor says of its patience: the share of a quota in use (0 to 1, above 1 when over it),
+        or the instant before which it wants no call. The agent spaces its calls out accordingly."""
+        self.hints.take(self.clock.now(), usage, retry_at)
 
     def rng(self, *entity: str | int) -> Rng:
         """Repeatable chance about something: a function of (seed, instance, entity), whoever asks and when."""
@@ -94,6 +122,7 @@ class ContextFactory:
     make_http: Callable[[str], HttpClient]
     """Instance id -> a client of its own."""
     seed: int = 0
+    dry_run: bool = False
     store: Store | None = None
     """Where instances remember things; None = in memory, for checks and tests."""
 
@@ -109,4 +138,5 @@ class ContextFactory:
             seed=self.seed,
             tasks=instance.tasks,
             platform=instance.platform,
+            dry_run=self.dry_run,
         )

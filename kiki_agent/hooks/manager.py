@@ -71,7 +71,7 @@ class Plugins:
             "crm": settings.crm,
             "notifier": settings.notifier,
         }
-        planned = options.plan(tables, plugins, findings, locate)
+        planned = options.plan(tables, plugins, findings, locate, settings.mode.value)
         if findings:
             raise ConfigError(findings)
         instances = {plan.instance.id: plan.instance for plan in planned}

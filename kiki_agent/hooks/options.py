@@ -32,6 +32,7 @@ def plan(
     plugins: Sequence[Plugin],
     findings: list[Finding],
     locate: Locate,
+    mode: str = "",
 ) -> list[Planned]:
     """Match every table with a class and validate its keys; everything wrong is added to `findings`."""
     planned: list[Planned] = []
@@ -43,7 +44,7 @@ def plan(
                 findings.append(_finding(locate, f"{kind}.{instance_id}", text))
                 continue
             homes[instance_id] = kind
-            planned.append(_plan_one(kind, instance_id, settings, plugins, findings, locate))
+            planned.append(_plan_one(kind, instance_id, settings, plugins, findings, locate, mode))
     return planned
 
 
@@ -54,6 +55,7 @@ def _plan_one(
     plugins: Sequence[Plugin],
     findings: list[Finding],
     locate: Locate,
+    mode: str,
 ) -> Planned:
     platform = settings.platform if isinstance(settings, ConnectorSettings) else ""
     instance = Instance(instance_id, kind, settings.plugin, platform=platform)
@@ -71,7 +73,7 @@ def _plan_one(
     instance.plugin, instance.version = plugin.name, plugin.version
     instance.declared = tuple(name for name in VERBS[kind] if is_marked(offer.implementation, name))
     try:
-        config = _strict(offer.config).model_validate(settings.options)
+        config = _strict(offer.config).model_validate(settings.options, context={"mode": mode})
     except ValidationError as error:
         findings += _findings(f"{kind}.{instance_id}", error, offer.config, locate)
         return Planned(instance)

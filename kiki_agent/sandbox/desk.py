@@ -12,8 +12,7 @@ from typing import Protocol
 
 from kiki_agent.model import DAY, Instant
 from kiki_agent.sandbox import layout as at
-from kiki_agent.sandbox.draw import PLATFORMS
-from kiki_agent.sandbox.effects import KINDS, PLACEMENT, Effect, EffectsLog
+from kiki_agent.sandbox.effects import Effect, EffectsLog, apply
 from kiki_agent.sandbox.faults import Fault, Faults
 from kiki_agent.sandbox.market import Market, platform_index
 from kiki_agent.sandbox.tokens import Tokens
@@ -48,6 +47,8 @@ class Change:
     after: int
     key: str = ""
     """The customer's own reference, where the vendor's API has a field for one."""
+    members: tuple[int, ...] = ()
+    """For a budget that several campaigns share: all of them, `campaign` being the first; `after` is the whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +121,9 @@ class Desk:
             row = self._first + each.campaign
             if not 0 <= each.campaign < self.size:
                 raise IndexError(f"no campaign {each.campaign} on the desk of {self.platform}")
-            before = 0 if each.kind == PLACEMENT else self._market.set_level(KINDS[each.kind], row, each.after)
-            effects.append(Effect(number, each.key, self.platform, row, each.kind, before, each.after, now))
+            members = tuple(self._first + member for member in each.members)
+            before = apply(self._market, each.kind, row, each.after, members)
+            effects.append(Effect(number, each.key, self.platform, row, each.kind, before, each.after, now, members))
         self._effects.append(effects)
         return [effect.effect_id for effect in effects]
 
@@ -156,6 +158,3 @@ class Desk:
     def fault(self, path: str) -> Fault | None:
         """The bad luck of the next request, to be told in the vendor's own words; ask once per request."""
         return self._faults.next(path)
-
-
-assert all(platform_index(place.name) == index for index, place in enumerate(PLATFORMS))

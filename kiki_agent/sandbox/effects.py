@@ -13,6 +13,7 @@ from typing import BinaryIO
 import msgspec
 
 from kiki_agent.model import DAY, Instant
+from kiki_agent.model.money import split_by_weight
 from kiki_agent.sandbox import layout as at
 from kiki_agent.sandbox.market import Market
 
@@ -24,7 +25,7 @@ KEPT = 3 * DAY
 """How long an effect can be asked for by its key."""
 
 
-class Effect(msgspec.Struct, frozen=True):
+class Effect(msgspec.Struct, frozen=True, omit_defaults=True):
     """One change of one campaign, as applied."""
 
     n: int
@@ -35,11 +36,23 @@ class Effect(msgspec.Struct, frozen=True):
     before: int
     after: int
     at: int
+    members: tuple[int, ...] = ()
+    """For a budget that several campaigns share: all of them; `before` and `after` are the whole of it."""
 
     @property
     def effect_id(self) -> str:
         """The vendor's own id of the effect."""
         return f"fx-{self.n}"
+
+
+def apply(market: Market, kind: str, campaign: int, after: int, members: Sequence[int] = ()) -> int:
+    """Move a lever of the market; what it stood at before. A shared budget is divided evenly among its campaigns."""
+    if kind == PLACEMENT:
+        return 0
+    if not members:
+        return market.set_level(KINDS[kind], campaign, after)
+    parts = split_by_weight(after, [1] * len(members))
+    return sum(market.set_level(KINDS[kind], member, part) for member, part in zip(members, parts, strict=True))
 
 
 class EffectsLog:
@@ -69,8 +82,7 @@ class EffectsLog:
             try:
                 effect = msgspec.json.decode(line, type=Effect)
                 market.advance_to(Instant(effect.at))
-                placed = effect.kind == PLACEMENT
-                before = 0 if placed else market.set_level(KINDS[effect.kind], effect.campaign, effect.after)
+                before = apply(market, effect.kind, effect.campaign, effect.after, effect.members)
             except (msgspec.MsgspecError, KeyError, IndexError) as error:
                 raise ValueError(f"{self._path}: line {number} is not an effect ({type(error).__name__})") from error
             if before != effect.before:
