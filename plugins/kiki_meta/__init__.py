@@ -1,4 +1,8 @@
-"""Meta: ad sets, budgets, bids and insights of one ad account over the Marketing API, and a strict stand-in."""
+"""Meta: ad sets, budgets, bids and insights of one ad account over the Marketing API, and a strict stand-in.
+
+What the agent calls a campaign is an ad set here: bids, learning and reports live there. Its budget may be the
+campaign's, shared by all its ad sets. No decision about money lives here.
+"""
 
 from __future__ import annotations
 
@@ -9,5 +13,21 @@ if TYPE_CHECKING:
 
 
 def register(api: PluginApi) -> None:
-    """Nothing yet."""
+    """Offer the `meta` connector, and Meta's API over the simulated market."""
+    from kiki_meta.config import MetaConfig
+    from kiki_meta.connector import MetaConnector
+
     api.require(1, 0)
+    api.connector("meta", MetaConnector, config=MetaConfig)
+    api.sandbox(
+        "meta",
+        platform="meta",
+        target="kiki_meta.sandbox:MetaSandbox",
+        options={
+            "base_url": "{url}",
+            "account_id": "1234567890",
+            "access_token": "token-{secret}",
+            "app_secret": "app-{secret}",
+            "pixel_id": "880088008800",
+        },
+    )
