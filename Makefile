@@ -10,10 +10,10 @@ SOURCES := kiki_agent plugins tests $(wildcard benchmarks)
 PROJECT := pyproject.toml plugins $(wildcard plugins/*/__init__.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench lock clean system-packages
+.PHONY: help run test lint bench fuzz-consent lock clean system-packages
 
 help: ## show this list
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/.runtime ## install what the agent needs and start the demo on http://127.0.0.1:8080/
 	@echo "Starting the demo; look at http://127.0.0.1:8080/ - Ctrl-C ends it."
@@ -30,6 +30,9 @@ lint: $(VENV)/.dev ## style, format, types, and who may import whom
 
 bench: $(VENV)/.dev ## run all benchmarks, one after the other
 	@for each in $(wildcard benchmarks/*.py); do echo "== $$each"; $(BIN)/python $$each || exit 1; done
+
+fuzz-consent: $(VENV)/.dev ## mutate a million consent strings (N=1000000)
+	$(BIN)/python -m tests.consent.fuzz $(or $(N),1000000)
 
 lock: ## resolve the lock files again (needs uv)
 	@test -n "$(UV)" || { echo "make lock needs uv, which is neither a command nor a module of $(PYTHON)"; exit 1; }
