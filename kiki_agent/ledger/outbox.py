@@ -7,7 +7,7 @@ import logging
 import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
 
-from kiki_agent.errors import AuthExpired, Bug, PluginError, RateLimited, Rejected, StoreError, Unsupported
+from kiki_agent.errors import AuthExpired, Bug, Outdated, PluginError, RateLimited, Rejected, StoreError, Unsupported
 from kiki_agent.ledger.intents import IntentRow, confirm, find, journal, unsettled_rows
 from kiki_agent.ledger.ledger import Ledger
 from kiki_agent.model.intent import Intent, IntentKind
@@ -242,6 +242,8 @@ def _meaning(error: PluginError) -> tuple[Outcome, str]:
             return Outcome.REJECTED, "AUTH_EXPIRED"
         case Unsupported():
             return Outcome.REJECTED, "UNSUPPORTED"
+        case Outdated():
+            return Outcome.REJECTED, "OUTDATED"
         case Bug():
             return Outcome.UNKNOWN, "PLUGIN_BUG"
         case _:

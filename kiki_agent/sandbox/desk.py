@@ -157,4 +157,4 @@ class Desk:
 
     def fault(self, path: str) -> Fault | None:
         """The bad luck of the next request, to be told in the vendor's own words; ask once per request."""
-        return self._faults.next(path)
+        return self._faults.next(f"/{self.platform}{path}")

@@ -14,8 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from kiki_agent.sandbox.effects import Effect
+
+from .matching import CAMPAIGNS, LEDGER, keyed
 from .running import BOUND, Demo, command, ended, free_port
 
 pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.timeout(300)]
@@ -136,6 +140,8 @@ def _without_platforms(seen: Life) -> None:
     seen.silent_tasks = demo.get("/status")[1]["tasks"]
     arguments = ["--port", state["port"], "--seed", state["seed"], "--speed", state["speed"]]
     arguments += ["--campaigns", state["campaigns"], "--history-days", state["history_days"], "--detach"]
+    for vendor in state["vendors"].split():
+        arguments += ["--vendor", vendor]
     subprocess.run(
         [sys.executable, "-m", "kiki_agent.sandbox", str(demo.data / "sandbox"), *map(str, arguments)],
         cwd=demo.folder,
@@ -147,6 +153,12 @@ def _without_platforms(seen: Life) -> None:
     seen.back = demo.wait("/api/v1/overview", lambda code, body: not _away(body))
     _live_on(seen)
     os.kill(demo.sandbox()["pid"], signal.SIGTERM)
+
+
+def told(demo: Demo) -> list[Effect]:
+    """The effects as the platforms know them, each with the key of its intent."""
+    effects = [msgspec.convert(each, Effect) for each in demo.effects()]
+    return keyed(effects, demo.rows(LEDGER), demo.rows(CAMPAIGNS), int(str(LIVELY["demo__campaigns"])))
 
 
 def _away(overview: dict[str, Any]) -> list[str]:
@@ -197,7 +209,7 @@ def test_a_killed_agent_goes_on_with_the_same_market(life: Life) -> None:
 def test_no_change_was_lost_and_none_made_twice(life: Life) -> None:
     """Kills, lost answers and a market that went away: the platforms' log of effects is what the ledger says (M3)."""
     demo = life.demo
-    effects = Counter(each["key"] for each in demo.effects())
+    effects = Counter(each.key for each in told(demo))
     assert effects.most_common(1)[0][1] == 1
     states = dict(demo.rows("SELECT key, state FROM intents"))
     assert effects.keys() <= states.keys()
@@ -215,13 +227,13 @@ def test_shifts_made_no_money(life: Life) -> None:
     """Over the whole life the sum of daily budgets was never above the first one (M4), each shift on record (M5)."""
     demo = life.demo
     first: dict[int, int] = {}
-    budgets = [each for each in demo.effects() if each["kind"] == "set_budget"]
-    for each in budgets:
-        first.setdefault(each["campaign"], each["before"])
+    budgets = [each for each in told(demo) if each.kind == "set_budget"]
+    for each in budgets:  # a shared budget is looked at as a whole, under its first campaign
+        first.setdefault(each.campaign, each.before)
     now = dict(first)
     for each in budgets:
-        assert now[each["campaign"]] == each["before"]
-        now[each["campaign"]] = each["after"]
+        assert now[each.campaign] == each.before
+        now[each.campaign] = each.after
         assert sum(now.values()) <= sum(first.values())
     done = demo.rows("SELECT shift_id FROM shifts WHERE moved_micros > 0 ORDER BY 1")
     assert done

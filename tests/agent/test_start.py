@@ -19,6 +19,7 @@ from kiki_agent.sandbox.effects import EffectsLog
 from kiki_agent.sandbox.faults import Fault, Faults
 from kiki_agent.sandbox.market import Market
 from kiki_agent.sandbox.service import SandboxService
+from kiki_agent.sandbox.wiring import vendor_offers
 
 from .world import CAMPAIGNS, HISTORY_DAYS, settings_for
 
@@ -55,7 +56,8 @@ class Town:
         self.clock = SystemClock()
         self.faults = Faults()
         market = Market(1, self.clock.now(), CAMPAIGNS, HISTORY_DAYS)
-        self.service = SandboxService(market, EffectsLog(), self.faults)
+        self.settings = settings_for(folder, 1, {"ledger.settle_s": "0.01"}, hop=False)
+        self.service = SandboxService(market, EffectsLog(), self.faults, vendors=vendor_offers(self.settings))
         self.silent = asyncio.Event()
         self.agent: Agent | None = None
 
@@ -64,9 +66,8 @@ class Town:
             door = InProcessHttp(self.service.handle, self.clock)
             return Silent(door, self.silent) if instance == "meta" else door
 
-        settings = settings_for(self.folder, 1, {"ledger.settle_s": "0.01"}, hop=False)
         world = World(self.clock, self.folder / "agent.db", http, synchronous="OFF")
-        self.agent = await Agent.build(settings, world, metrics=Metrics(process=False), signals=Signals())
+        self.agent = await Agent.build(self.settings, world, metrics=Metrics(process=False), signals=Signals())
         return self.agent
 
     async def end(self) -> None:
@@ -115,7 +116,7 @@ async def test_a_change_nobody_can_tell_of_does_not_delay_a_start(town: Town) ->
         reason="ON_PLAN",
         at=now,
     )
-    town.faults.order(Fault.LOST, path="/bids")
+    town.faults.order(Fault.LOST, path="/meta/")
     (receipt,) = await agent.outbox.send(now, "meta", IntentKind.ADJUST_BID, [intent])
     assert receipt.outcome is Outcome.UNKNOWN
     await town.end()
@@ -131,7 +132,7 @@ async def test_a_change_nobody_can_tell_of_does_not_delay_a_start(town: Town) ->
     assert agent.outbox.unsettled_count == 0
     found = await agent.outbox.send(town.clock.now(), "meta", IntentKind.ADJUST_BID, [intent])
     assert [each.outcome for each in found] == [Outcome.ACCEPTED]
-    assert [each.key for each in town.service.effects.recent()] == [intent.key], "done once"
+    assert [each.after for each in town.service.effects.recent()] == [intent.after], "done once"
     age = agent.accounts.spend_age("meta", Instant(town.clock.now() + SECOND))
     assert age is not None
     assert age < 2 * MINUTE

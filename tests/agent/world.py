@@ -40,7 +40,12 @@ from kiki_agent.sandbox.effects import Effect, EffectsLog  # noqa: E402
 from kiki_agent.sandbox.faults import Fault, Faults  # noqa: E402
 from kiki_agent.sandbox.market import Market  # noqa: E402
 from kiki_agent.sandbox.service import CLIENT_ID, CLIENT_SECRET, SandboxService  # noqa: E402
-from kiki_agent.sandbox.wiring import with_sandbox  # noqa: E402
+from kiki_agent.sandbox.wiring import vendor_offers, with_sandbox  # noqa: E402
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
+from tests.agent.matching import CAMPAIGNS as CAMPAIGNS_KNOWN  # noqa: E402
+from tests.agent.matching import LEDGER, keyed  # noqa: E402
 
 START = parse_iso("2026-01-05T00:00:00Z")
 BASE_URL = "http://sandbox.internal"
@@ -76,12 +81,14 @@ def weather(faults: Faults) -> None:
     """A vendor that is down for a while, one that answers nonsense, and changes whose outcome is not known."""
     faults.order(Fault.ERROR, path="/v1/tiktok/spend", times=6)
     faults.order(Fault.GARBAGE, path="/v1/linkedin/campaigns", times=2)
-    faults.order(Fault.LOST, path="/v1/meta/bids")
-    faults.order(Fault.ERROR, path="/v1/google_ads/bids")
+    faults.order(Fault.LOST, path="/v1/microsoft/bids")
+    faults.order(Fault.ERROR, path="/v1/linkedin/bids")
     faults.order(Fault.FAILED, path="/v1/amazon/bids")
     faults.order(Fault.LOST, path="/budgets", times=2)
     faults.order(Fault.THROTTLED, path="/v1/microsoft/spend", times=2)
-    faults.order(Fault.ERROR, path="/v1/meta/effects")
+    faults.order(Fault.ERROR, path="/v1/microsoft/effects")
+    faults.order(Fault.LOST, path=":mutate")
+    faults.order(Fault.GARBAGE, path="/meta/v", times=3)
 
 
 def fair(faults: Faults) -> None:
@@ -97,7 +104,7 @@ class Ended:
     kinds: Counter[str]
     loops: dict[str, LoopReport]
     effects: list[Effect]
-    """Every effect of the run in order, as the platforms know it."""
+    """Every effect of the run in order, as the platforms know it, each with the key of its intent."""
     start_budgets: list[int]
     """Daily budget of each campaign before the run."""
     budgets: list[int]
@@ -134,7 +141,7 @@ class KeptEffects(EffectsLog):
 
 
 def settings_for(folder: Path, seed: int, flags: Mapping[str, str] | None = None, *, hop: bool = True) -> Settings:
-    """The shipped configuration on a small market; `hop` lets Meta's connector go through a thread."""
+    """The shipped configuration on a small market; `hop` lets one connector go through a thread."""
     folder.mkdir(parents=True, exist_ok=True)
     given = {
         "demo.seed": str(seed),
@@ -149,12 +156,17 @@ def settings_for(folder: Path, seed: int, flags: Mapping[str, str] | None = None
         (plugins / "hopping.py").write_text(HOPPING)
         given |= {
             "plugins.folder": str(plugins),
-            "plugins.allow": '["sandbox", "hopping"]',
-            "connector.meta.plugin": "hopping",
-            "connector.meta.base_url": BASE_URL,
+            "plugins.allow": '["google_ads", "meta", "sandbox", "hopping"]',
+            "connector.tiktok.plugin": "hopping",
+            "connector.tiktok.base_url": BASE_URL,
         }
     loaded = load(ROOT / "config.toml", {}, given | dict(flags or {}))
-    return with_sandbox(loaded.settings, BASE_URL, CLIENT_ID, CLIENT_SECRET).model_copy(update={"mode": Mode.BACKTEST})
+    return on_sandbox(loaded.settings).model_copy(update={"mode": Mode.BACKTEST})
+
+
+def on_sandbox(settings: Settings) -> Settings:
+    """The settings, with every connector pointed at the service of this process."""
+    return with_sandbox(settings, BASE_URL, CLIENT_ID, CLIENT_SECRET, vendor_offers(settings))
 
 
 async def run(
@@ -177,7 +189,7 @@ async def run(
     faults = Faults(fault_rate, seed)
     script(faults)
     market = Market(seed, START, CAMPAIGNS, HISTORY_DAYS)
-    service = SandboxService(market, effects, faults)
+    service = SandboxService(market, effects, faults, vendors=vendor_offers(settings))
     world = World(
         clock,
         database,
@@ -228,6 +240,7 @@ async def run(
         if kind == "receipt":
             facts = json.loads(str(body))
             ended.receipts.setdefault(facts["key"], []).append((facts["outcome"], facts["reason"], facts["read_back"]))
+    ended.effects = keyed(effects.all, ended.rows(LEDGER), ended.rows(CAMPAIGNS_KNOWN), CAMPAIGNS)
     return ended
 
 

@@ -10,6 +10,7 @@ import pytest
 from kiki_agent.errors import (
     AuthExpired,
     Bug,
+    Outdated,
     PluginError,
     RateLimited,
     Rejected,
@@ -133,6 +134,7 @@ async def test_the_intent_is_durable_before_the_call_begins(agent: Agent, vendor
         (Rejected("no", "BUDGET_TOO_LOW"), Outcome.REJECTED, "BUDGET_TOO_LOW"),
         (RateLimited("later", 5), Outcome.REJECTED, "RATE_LIMITED"),
         (AuthExpired("who?"), Outcome.REJECTED, "AUTH_EXPIRED"),
+        (Outdated("v1 is gone"), Outcome.REJECTED, "OUTDATED"),
         (Unsupported("cannot"), Outcome.REJECTED, "UNSUPPORTED"),
         (UnknownOutcome("time-out"), Outcome.UNKNOWN, "NO_ANSWER"),
         (Temporary("connection reset"), Outcome.UNKNOWN, "NO_ANSWER"),
@@ -367,6 +369,7 @@ def test_every_plugin_error_has_a_meaning() -> None:
         "Temporary",
         "RateLimited",
         "AuthExpired",
+        "Outdated",
         "Rejected",
         "UnknownOutcome",
         "Unsupported",
