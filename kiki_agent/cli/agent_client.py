@@ -10,7 +10,7 @@ from urllib.error import HTTPError, URLError
 from urllib.request import ProxyHandler, Request, build_opener
 
 from kiki_agent.cli.failure import CommandError
-from kiki_agent.config import Settings
+from kiki_agent.config import Settings, read_token
 
 _DEADLINE_S = 10.0
 _EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
@@ -30,7 +30,8 @@ class AgentClient:
     def __init__(self, settings: Settings) -> None:
         host = _EVERY_ADDRESS.get(settings.http.host, settings.http.host).strip("[]")
         self.address = f"http://[{host}]:{settings.http.port}" if ":" in host else f"http://{host}:{settings.http.port}"
-        self._token = settings.http.token.get_secret_value() if settings.http.token is not None else None
+        token = read_token(settings.http)
+        self._token = None if token is None else token.get_secret_value()
         self._open = build_opener(ProxyHandler({})).open  # a proxy has no business between us and ourselves
 
     def get(self, path: str) -> Answer:

@@ -15,7 +15,7 @@ import click
 from kiki_agent.cli.failure import FAILED, MISUSED
 from kiki_agent.cli.options import Options, common
 from kiki_agent.cli.output import emit, emit_json, emit_table, silence_log
-from kiki_agent.config import Loaded, Mode, Settings
+from kiki_agent.config import HttpSettings, Loaded, Mode, Settings
 from kiki_agent.errors import ConfigError, PluginError, StoreError
 
 
@@ -46,7 +46,7 @@ def check(options: Options) -> int:
     else:
         rows = [Checked("configuration", "ok", f"read from {loaded.file}")]
         plugin_rows, code = asyncio.run(_plugins(loaded))
-        rows += [*plugin_rows, *_database(loaded.settings), _port(loaded.settings)]
+        rows += [*plugin_rows, *_database(loaded.settings), *_token(loaded.settings.http), _port(loaded.settings)]
         if code == 0 and any(row.state == "failed" for row in rows):
             code = FAILED
     if options.json:
@@ -140,6 +140,20 @@ def _folder(folder: Path) -> Checked:
     if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK):
         return Checked("database", "ok", f"{folder} will be filled at the first start")
     return Checked("database", "failed", f"{folder} cannot be made: {nearest} is not a folder that may be written to")
+
+
+def _token(http: HttpSettings) -> Iterator[Checked]:
+    """The file of the access token, where one is in use; it is not made here."""
+    from kiki_agent.config import read_token
+
+    if http.token is not None or http.token_file is None:
+        return
+    try:
+        known = read_token(http) is not None
+    except ConfigError as error:
+        yield from _findings("token", error)
+        return
+    yield Checked("token", "ok", f"{http.token_file} {'holds it' if known else 'will be made at the first start'}")
 
 
 def _port(settings: Settings) -> Checked:

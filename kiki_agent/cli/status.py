@@ -12,13 +12,17 @@ from kiki_agent.cli.output import emit, emit_json, emit_pairs, emit_table
 
 
 @click.command()
+@click.option("--alive", is_flag=True, help="Only ask whether it answers, ready or not.")
 @common
-def status(options: Options) -> int:
+def status(options: Options, alive: bool) -> int:
     """Ask the running agent how it is.
 
-    Ends with 0 when it is ready, with 1 when it is not or does not answer.
+    Ends with 0 when it is ready, with 1 when it is not or does not answer. With --alive it ends with 0 also when the
+    agent is not ready: a health check that restarts on 1 would not cure an agent that holds its spending.
     """
     client = AgentClient(options.load().settings)
+    if alive:
+        return _alive(client, as_json=options.json)
     ready = client.get("/ready")
     body = client.get("/status").body
     well = ready.status == 200
@@ -42,6 +46,16 @@ def kill_switch(options: Options, position: Literal["on", "off"], reason: str) -
         emit_json(answer.body)
     else:
         emit("Spending is stopped." if position == "on" else "Spending is allowed again.")
+
+
+def _alive(client: AgentClient, *, as_json: bool) -> int:
+    """Whether the event loop turns; raises CommandError when nobody answers."""
+    client.get("/healthz")
+    if as_json:
+        emit_json({"address": client.address, "alive": True})
+    else:
+        emit(f"Alive at {client.address}.")
+    return 0
 
 
 def _reason(body: dict[str, Any]) -> str | None:

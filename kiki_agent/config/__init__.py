@@ -24,6 +24,7 @@ from kiki_agent.config.settings import (
     ValueSettings,
 )
 from kiki_agent.config.show import ShownSetting, shown_settings
+from kiki_agent.config.token import KeptToken, read_token, with_token
 
 __all__ = [
     "BiddingSettings",
@@ -31,6 +32,7 @@ __all__ = [
     "DemoSettings",
     "HttpSettings",
     "InstanceSettings",
+    "KeptToken",
     "LedgerSettings",
     "Loaded",
     "LogSettings",
@@ -45,5 +47,7 @@ __all__ = [
     "ValueSettings",
     "is_loopback",
     "load",
+    "read_token",
     "shown_settings",
+    "with_token",
 ]

@@ -44,7 +44,7 @@ def is_loopback(host: str) -> bool:
 def _listener(settings: Settings) -> Iterator[Conflict]:
     http = settings.http
     token = http.token.get_secret_value() if http.token is not None else None
-    if token is None and not is_loopback(http.host):
+    if token is None and http.token_file is None and not is_loopback(http.host):
         yield Conflict(
             ("http", "host"),
             f"found {http.host!r}, which other machines can reach, without http.token; expected 127.0.0.1, or a token "

@@ -80,6 +80,7 @@ Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$"), Expect("an ISO 4217 curr
 Host = Annotated[str, Field(min_length=1, max_length=253), Expect("an address to listen on such as 127.0.0.1")]
 PluginName = Annotated[str, Field(min_length=1), Expect("the name of a class that a plugin provides, such as sandbox")]
 Folder = Annotated[str, Field(min_length=1), Expect("the path of a folder")]
+File = Annotated[str, Field(min_length=1), Expect("the path of a file")]
 
 
 class Section(BaseModel):
@@ -94,6 +95,8 @@ class HttpSettings(Section):
     host: Host = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 8080
     token: SecretStr | None = None
+    token_file: File | None = None
+    """Holds the token when `token` is not set; made with a fresh one when it does not exist."""
     max_body: Annotated[int, Field(ge=1_024, le=64 * 1024 * 1024)] = 1024 * 1024
     compat_ports: list[Annotated[int, Field(ge=1, le=65_535)]] = []
 

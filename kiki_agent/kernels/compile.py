@@ -2,8 +2,9 @@
 
 `import numba` costs half a second and some 60 MB, and a first compilation seconds of a busy interpreter. So a kernel
 starts as its own Python twin; a child process compiles it into numba's on-disk cache, and a thread then loads the
-machine code from there. `NUMBA_CACHE_DIR` must be writable for the cache; without one a kernel compiles in process,
-and where numba is missing or broken the twin goes on serving.
+machine code from there. The cache must be in a folder that can be written; what a read-only `NUMBA_CACHE_DIR` holds,
+as that of an image does, is copied into one. Without a cache a kernel compiles in process, and where numba is missing
+or broken the twin goes on serving.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import os
+import shutil
 import sys
 import tempfile
 import types
@@ -48,6 +50,7 @@ class Kernel(Generic[P, R]):
         """Compile, or load from the cache, in the calling thread. Raises what numba raises."""
         if self.compiled:
             return
+        settle_cache()
         import numba
 
         machine = _machine_code(numba, self, cache)
@@ -117,9 +120,36 @@ def cache_folder() -> Path:
     return candidates[-1]
 
 
+def settle_cache() -> None:
+    """Point numba at a cache it can use, before it is imported: it takes no folder that it may not write to."""
+    folder = cache_folder()
+    wanted = os.environ.get("NUMBA_CACHE_DIR")
+    if wanted and Path(wanted) != folder and Path(wanted).is_dir():
+        _copy_cache(Path(wanted), folder)
+    os.environ["NUMBA_CACHE_DIR"] = str(folder)
+
+
+def _copy_cache(source: Path, target: Path) -> None:
+    """Bring over what is missing or another: machine code before the indices that name it, each file whole or absent.
+
+    Where that fails the kernels compile anew, as without a warm cache.
+    """
+    files = sorted(file for file in source.rglob("*.nb?") if file.is_file())
+    for file in sorted(files, key=lambda each: each.suffix != ".nbc"):
+        copy = target / file.relative_to(source)
+        try:
+            if not (copy.exists() and copy.read_bytes() == file.read_bytes()):
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                beside = copy.with_name(f".{copy.name}.{os.getpid()}")
+                shutil.copyfile(file, beside)
+                beside.replace(copy)
+        except OSError:
+            return
+
+
 def load_compiled(modules: Sequence[str] = ()) -> list[str]:
     """Import modules that declare kernels and compile them all in this thread; returns those that failed, with why."""
-    os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_folder()))
+    settle_cache()
     for module in modules:
         importlib.import_module(module)
     failed = []
@@ -133,7 +163,7 @@ def load_compiled(modules: Sequence[str] = ()) -> list[str]:
 
 async def compile_in_child(modules: Sequence[str]) -> bool:
     """Fill the on-disk cache from a child process, so that this one never compiles; False when the child failed."""
-    os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_folder()))
+    settle_cache()
     child = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
