@@ -135,7 +135,7 @@ async def test_a_change_nobody_can_tell_of_does_not_delay_a_start(town: Town) ->
     assert [each.after for each in town.service.effects.recent()] == [intent.after], "done once"
     age = agent.accounts.spend_age("meta", Instant(town.clock.now() + SECOND))
     assert age is not None
-    assert age < 2 * MINUTE
+    assert age < 7 * MINUTE, "what Meta states is five minutes old"
 
 
 async def _until(condition: object) -> None:
