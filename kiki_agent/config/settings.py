@@ -106,7 +106,13 @@ class StoreSettings(Section):
 
     folder: Folder = "data"
     readers: Annotated[int, Field(ge=1, le=16)] = 2
+    backup_folder: Folder | None = None
+    """Where backups are kept; None: `backups` in `folder`."""
+    backup_interval_s: Seconds = 86_400.0
     backups_kept: Annotated[int, Field(ge=1, le=365)] = 7
+    """Days of which a daily backup stays."""
+    backups_weekly: Annotated[int, Field(ge=0, le=520)] = 4
+    """Weeks of which a daily backup stays."""
 
 
 class LedgerSettings(Section):
@@ -163,6 +169,28 @@ class ShieldSettings(Section):
     max_budget_ratio: Annotated[float, Field(gt=1, le=1_000)] = 10.0
     """A single change may not multiply a budget by more than this (slipped digits)."""
     max_budget: Amount = "1000000"
+
+
+class GovernorSettings(Section):
+    """When a sound change is made, suggested, or left alone."""
+
+    outside_hold_s: Seconds = 86_400.0
+    """For so long a lever that somebody else changed is left alone."""
+    limit: Annotated[float, Field(gt=0, le=1)] = 0.20
+    """Net change of 24 hours at the level act_limited, as a share of what stood before."""
+    approval_above: Amount | None = None
+    """A raise of daily budget above this needs a person's approval, also at the level act."""
+    max_step: Annotated[float, Field(gt=0, le=100)] = 4.0
+    """Largest change of a daily budget at once, as a share of what stands."""
+    budget_rest_s: Annotated[float, Field(ge=0, le=86_400 * 366)] = 3_600.0
+    """Between two changes of one daily budget."""
+    learning_step: Share = 0.20
+    """Larger changes wait while a campaign is learning."""
+    fresh_s: Seconds = 21_600.0
+    """Nothing is raised on figures older than this."""
+    suggestion_s: Seconds = 86_400.0
+    """For so long a suggestion may be approved."""
+    anomaly_stop: bool = True
 
 
 class ValueSettings(Section):
@@ -237,6 +265,7 @@ class Settings(Section):
     bidding: BiddingSettings = BiddingSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
     shield: ShieldSettings = ShieldSettings()
+    governor: GovernorSettings = GovernorSettings()
     value: ValueSettings = ValueSettings()
     demo: DemoSettings = DemoSettings()
     log: LogSettings = LogSettings()
@@ -249,6 +278,12 @@ class Settings(Section):
     def database(self) -> Path:
         """The database of the mode: one file each, so that a rehearsal never touches the books of the real thing."""
         return Path(self.store.folder) / _DATABASES[self.mode]
+
+    @property
+    def backup_folder(self) -> Path:
+        """Where the backups of all modes are."""
+        own = self.store.backup_folder
+        return Path(self.store.folder) / "backups" if own is None else Path(own)
 
     @property
     def ledger_head(self) -> Path:

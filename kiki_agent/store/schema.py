@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -78,10 +78,25 @@ def compare(connection: sqlite3.Connection, migrations: Sequence[Migration]) -> 
     return [states[version] for version in sorted(states)]
 
 
+Keep = Callable[[sqlite3.Connection, Path, int, int], None]
+"""`keep(connection, path, newest applied, newest pending)` saves a database before its schema changes."""
+
+
+def keep_copy(connection: sqlite3.Connection, path: Path, applied: int, pending: int) -> None:
+    """A copy beside the database."""
+    copy_to(connection, path.with_name(f"{path.name}.v{applied:04}-before-v{pending:04}.backup"))
+
+
 def migrate(
-    connection: sqlite3.Connection, path: Path, now: Instant, *, folder: Path = FOLDER, apply: bool = True
+    connection: sqlite3.Connection,
+    path: Path,
+    now: Instant,
+    *,
+    folder: Path = FOLDER,
+    apply: bool = True,
+    keep: Keep = keep_copy,
 ) -> list[int]:
-    """Bring the open database at `path` up to date, after a copy of it when it is not new; the numbers applied.
+    """Bring the open database at `path` up to date, after `keep` when it is not new; the numbers applied.
 
     `connection` is in autocommit mode. Raises StoreError when the database is newer than the program, when an applied
     migration was edited afterwards, or when something is pending and `apply` is off.
@@ -107,7 +122,7 @@ def migrate(
         raise StoreError(f"{path} lacks migrations {numbers}; apply them with `kiki-agent migrate up`")
     applied = [each.version for each in states if each.state == "applied"]
     if applied:
-        copy_to(connection, path.with_name(f"{path.name}.v{max(applied):04}-before-v{max(pending):04}.backup"))
+        keep(connection, path, max(applied), max(pending))
     for migration in migrations:
         if migration.version in pending:
             _apply(connection, migration, now)
@@ -159,14 +174,14 @@ def status(path: Path, *, folder: Path = FOLDER) -> list[MigrationState]:
         raise world_error(error) or StoreError(f"{path}: {error}") from error
 
 
-def up(path: Path, now: Instant, *, folder: Path = FOLDER) -> list[int]:
+def up(path: Path, now: Instant, *, folder: Path = FOLDER, keep: Keep = keep_copy) -> list[int]:
     """Apply what is pending to the file at `path`, which no agent may be using; the numbers applied."""
     lock = LockFile.take(lock_path(path))
     try:
         connection = sqlite3.connect(uri(path, read_only=False), uri=True, isolation_level=None)
         try:
             connection.execute("PRAGMA journal_mode = WAL")
-            return migrate(connection, path, now, folder=folder)
+            return migrate(connection, path, now, folder=folder, keep=keep)
         finally:
             connection.close()
     except sqlite3.Error as error:

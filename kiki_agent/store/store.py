@@ -15,7 +15,7 @@ from kiki_agent.store.backup import copy_to
 from kiki_agent.store.lock import LockFile
 from kiki_agent.store.meta import get_meta, set_meta
 from kiki_agent.store.readers import Readers
-from kiki_agent.store.schema import FOLDER, lock_path, migrate
+from kiki_agent.store.schema import FOLDER, Keep, keep_copy, lock_path, migrate
 from kiki_agent.store.seat import Seat, uri
 from kiki_agent.store.trouble import Damaged, world_error
 from kiki_agent.store.writer import HIGH_WATER, Writer
@@ -51,8 +51,9 @@ class Store:
         migrate: bool = True,
         migrations: Path = FOLDER,
         busy_seconds: float = 1.0,
+        keep: Keep = keep_copy,
     ) -> Store:
-        """Take the lock, bring the schema up to date (after a backup), raise the epoch, open the readers.
+        """Take the lock, bring the schema up to date (after `keep`, a backup), raise the epoch, open the readers.
 
         With `migrate` off a database that lacks migrations is refused. Raises AlreadyRunning when another agent holds
         the database, Damaged when it is not a sound database, StoreError for everything else.
@@ -66,7 +67,7 @@ class Store:
             seat = await Seat.take(uri(path, read_only=False), busy_seconds=busy_seconds)
             try:
                 epoch = await seat.run(
-                    lambda connection: _prepare(connection, path, synchronous, now, migrate, migrations)
+                    lambda connection: _prepare(connection, path, synchronous, now, migrate, migrations, keep)
                 )
             except sqlite3.Error as error:
                 raise world_error(error) or StoreError(f"{path}: {error}") from error
@@ -199,7 +200,13 @@ def _size(path: Path) -> int:
 
 
 def _prepare(
-    connection: sqlite3.Connection, path: Path, synchronous: Synchronous, now: Instant, apply: bool, folder: Path
+    connection: sqlite3.Connection,
+    path: Path,
+    synchronous: Synchronous,
+    now: Instant,
+    apply: bool,
+    folder: Path,
+    keep: Keep,
 ) -> int:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute(f"PRAGMA synchronous = {synchronous}")
@@ -209,7 +216,7 @@ def _prepare(
     connection.execute("PRAGMA cache_size = -16384")
     connection.execute("PRAGMA journal_size_limit = 16777216")
     connection.execute(f"PRAGMA wal_autocheckpoint = {2_000 if synchronous == 'FULL' else 8_000}")
-    migrate(connection, path, now, folder=folder, apply=apply)
+    migrate(connection, path, now, folder=folder, apply=apply, keep=keep)
     connection.execute("BEGIN IMMEDIATE")
     epoch = int(get_meta(connection, "epoch") or "0") + 1
     set_meta(connection, "epoch", str(epoch))
