@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from kiki_agent.config import schema
 from kiki_agent.config.checks import conflicts
 from kiki_agent.config.findings import findings_of
+from kiki_agent.config.known_names import known_names_layer
 from kiki_agent.config.layers import (
     FILE_VARIABLE,
     KeyPath,
@@ -57,7 +58,8 @@ def load(path: Path | None, environ: Mapping[str, str], flags: Mapping[str, str]
     The file is `path`, else what KIKI_CONFIG names, else ./config.toml, else the one shipped with the package.
     """
     base = _file(path, environ)
-    layers = [base, environment_layer(environ), flags_layer(flags)]
+    own = [environment_layer(environ), flags_layer(flags)]
+    layers = [base, known_names_layer(environ, [base, *own]), *own]
     found = [finding for layer in layers for finding in layer.findings]
     if base.findings:
         raise ConfigError(found)  # nothing to judge the rest against

@@ -7,13 +7,13 @@ Amounts of money are decimal text or numbers in units of `currency`, kept as tex
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 from kiki_agent.model.money import micros_from_text
 from kiki_agent.model.platform import Platform
@@ -242,6 +242,10 @@ class InstanceSettings(BaseModel):
         return dict(self.model_extra or {})
 
 
+USUAL_WINDOW_CAPS: Final = {"google_ads": "500", "meta": "400"}
+"""Window caps of connector classes that have one from the start, in units of the account's currency."""
+
+
 class ConnectorSettings(InstanceSettings):
     """A connector, with the caps the shield holds it to. Caps are amounts in units of `currency`."""
 
@@ -250,6 +254,19 @@ class ConnectorSettings(InstanceSettings):
     """Where the account's days begin at midnight; None: as the agent's own."""
     daily_cap: Cap | None = None
     window_cap: Cap | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_window(cls, table: Any) -> Any:
+        """A table of a class with a usual window cap gets it unless it names its own; never more than its daily cap."""
+        usual = USUAL_WINDOW_CAPS.get(str(table.get("plugin"))) if isinstance(table, dict) else None
+        if usual is None or "window_cap" in table:
+            return table
+        try:
+            most = min(Decimal(usual), Decimal(str(table["daily_cap"])))
+        except (KeyError, InvalidOperation):  # none given, or one that is reported as it is
+            most = Decimal(usual)
+        return {**table, "window_cap": str(most)}
 
 
 class Settings(Section):
