@@ -21,6 +21,12 @@ KINDS = frozenset(
         "lease",
         "permit",
         "control",
+        "consent",
+        "privacy",
+        "external",
+        "suggestion",
+        "order",
+        "would_have",
         "alert",
     }
 )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from kiki_agent.errors import AuthExpired, Bug, Outdated, PluginError, RateLimited, Rejected, StoreError, Unsupported
+from kiki_agent.ledger.fallback import Fallback
 from kiki_agent.ledger.intents import IntentRow, confirm, find, journal, unsettled_rows
 from kiki_agent.ledger.ledger import Ledger
 from kiki_agent.model.intent import Intent, IntentKind
@@ -18,6 +19,8 @@ from kiki_agent.store import Store
 Call = Callable[[str, str, tuple[object, ...]], Awaitable[object]]
 """`call(instance_id, verb, args)`; raises PluginError only."""
 ConfirmHandler = Callable[[sqlite3.Connection, Intent, Receipt], None]
+Gate = Callable[[Instant, Sequence[Intent]], Mapping[str, str]]
+"""`gate(now, intents)`: key -> reason of those that may not go out."""
 
 _log = logging.getLogger("kiki_agent.ledger")
 
@@ -38,6 +41,12 @@ class Outbox:
         self._open: dict[tuple[str, str], dict[str, tuple[Intent, Instant]]] = {}
         self._busy: set[str] = set()
         self._sends: set[asyncio.Task[list[Receipt]]] = set()
+        self.fallback: Fallback | None = None
+        """Where cuts are written down while the database cannot be written; without it they wait too."""
+        self.gate: Gate = lambda now, intents: {}
+        """Has the last word on everything that is about to be journaled and sent."""
+        self.on_sent: Callable[[Instant, Sequence[Intent]], None] = lambda now, intents: None
+        """Hears of intents that are on record and about to be sent."""
         self.confirm_handlers: list[ConfirmHandler] = []
         """Run in the confirming transaction for every receipt that is written, also `unknown` ones; on the database
         thread, and idempotent. One that raises undoes the confirmation, and the intent stays unsettled."""
@@ -45,8 +54,12 @@ class Outbox:
     async def load(self, now: Instant) -> int:
         """Take up what the last process left open; to be called once, before the first send. How many there are.
 
-        What was journaled and has no receipt may have been sent or not: from now on it is `unknown`.
+        What was journaled and has no receipt may have been sent or not: from now on it is `unknown`. Cuts that were
+        written down beside the database enter it first. Raises StoreError.
         """
+        if self.fallback is not None:
+            await asyncio.to_thread(self.fallback.prepare)
+            await self._merge(now)
         rows = await self._store.read(unsettled_rows)
         pending = [row.intent for row in rows if row.state == "pending"]
         for row in rows:
@@ -71,7 +84,8 @@ class Outbox:
         """Carry out intents of one connector and one kind in one call; a receipt for each, in their order.
 
         An intent whose key is on record already is not sent: its receipt is what the record says. One whose campaign
-        has an unsettled intent is not sent either: `rejected` with reason UNSETTLED, and nothing is written. Raises
+        has an unsettled intent is not sent either: `rejected` with reason UNSETTLED, and nothing is written; nor is one
+        the gate holds back, with the gate's reason. Raises
         StoreError when the journal cannot be written, and then nothing was sent; ValueError for mixed intents.
         """
         for intent in intents:
@@ -92,9 +106,13 @@ class Outbox:
             await asyncio.wait(list(self._sends))
 
     async def _send(self, now: Instant, connector: str, verb: IntentKind, intents: Sequence[Intent]) -> list[Receipt]:
-        receipts: dict[str, Receipt] = {}
+        receipts: dict[str, Receipt] = {
+            key: Receipt(key, Outcome.REJECTED, reason) for key, reason in self.gate(now, intents).items()
+        }
         fresh = []
         for intent in intents:
+            if intent.key in receipts:
+                continue
             others = self._open.get((connector, intent.campaign_id), {})
             if verb is not IntentKind.PLACE_BID and others.keys() - {intent.key}:
                 receipts[intent.key] = Receipt(intent.key, Outcome.REJECTED, "UNSETTLED")
@@ -104,7 +122,7 @@ class Outbox:
         self._busy.update(intent.key for intent in added)
         try:
             try:
-                known = await self._store.write(lambda connection: self._journal(connection, now, fresh))
+                known = await self._write_down(now, fresh)
             except BaseException:
                 self._forget(added)
                 raise
@@ -114,12 +132,23 @@ class Outbox:
             )
             going = [intent for intent in fresh if intent.key not in known]
             if going:
+                self.on_sent(now, going)
                 answers = await self._ask(connector, verb.value, going)
                 answers = await self._confirm_safely(now, going, answers)
                 receipts |= {receipt.key: receipt for receipt in answers}
         finally:
             self._busy.difference_update(intent.key for intent in added)
         return [receipts[intent.key] for intent in intents]
+
+    async def _write_down(self, now: Instant, intents: Sequence[Intent]) -> dict[str, Receipt]:
+        """Make intents durable: in the journal, or, while that takes nothing, cuts in the fallback."""
+        try:
+            return await self._store.write(lambda connection: self._journal(connection, now, intents))
+        except StoreError as error:
+            if self.fallback is None or not intents or any(intent.raises_spend for intent in intents):
+                raise
+            _log.warning("%d cuts are written down beside the database: %s", len(intents), error)
+            return await asyncio.to_thread(self.fallback.write_intents, now, intents)
 
     def _journal(self, connection: sqlite3.Connection, now: Instant, intents: Sequence[Intent]) -> dict[str, Receipt]:
         known = find(connection, [intent.key for intent in intents])
@@ -138,10 +167,19 @@ class Outbox:
         return [Receipt(intent.key, outcome, reason) for intent in intents]
 
     async def _confirm_safely(self, now: Instant, intents: Sequence[Intent], receipts: list[Receipt]) -> list[Receipt]:
-        """Confirm; when the database refuses, the answers are lost and the intents are unknown until read back."""
+        """Confirm; when the database refuses, the answers are lost and the intents are unknown until read back.
+
+        Answers to cuts are kept in the fallback; their campaigns stay unsettled until the journal has them.
+        """
         try:
             await self._confirm(now, intents, receipts, read_back=False)
         except StoreError as error:
+            if self.fallback is not None and not any(intent.raises_spend for intent in intents):
+                try:
+                    await asyncio.to_thread(self.fallback.write_receipts, now, intents, receipts)
+                    return receipts
+                except StoreError as second:
+                    error = second
             _log.error("receipts of %d intents could not be written: %s", len(intents), error)
             return [Receipt(intent.key, Outcome.UNKNOWN, "NOT_RECORDED") for intent in intents]
         return receipts
@@ -164,13 +202,39 @@ class Outbox:
             ]
         )
 
+    async def _merge(self, now: Instant) -> None:
+        """Let what was written down beside the database enter it, once; what cannot enter yet waits."""
+        if self.fallback is None or not self.fallback.pending:
+            return
+        entries = await asyncio.to_thread(self.fallback.read)
+        intents = {each.intent.key: each.intent for each in entries}
+        answered = {each.intent.key: each.receipt for each in entries if each.receipt is not None}
+
+        def work(connection: sqlite3.Connection) -> None:
+            known = find(connection, list(intents))
+            journal(connection, self._ledger, now, [each for key, each in intents.items() if key not in known])
+            for key, receipt in answered.items():
+                if confirm(connection, self._ledger, now, intents[key], receipt, read_back=False):
+                    for handler in self.confirm_handlers:
+                        handler(connection, intents[key], receipt)
+            self._ledger.append(connection, now, "control", {"control": "fallback", "intents": len(intents)})
+
+        await self._store.write(work)
+        await asyncio.to_thread(self.fallback.clear)
+        _log.info("%d cuts written down beside the database are on record now", len(intents))
+        self._forget([intents[key] for key, each in answered.items() if each.outcome is not Outcome.UNKNOWN])
+
     # -- reading back -------------------------------------------------------------------------------------------
 
     async def reconcile(self, now: Instant, connector: str | None = None) -> int:
         """Ask the platforms what became of unsettled intents that can no longer be travelling; how many are settled.
 
-        A connector that cannot say leaves them as they are. Raises StoreError.
+        A connector that cannot say leaves them as they are, and so does a database that takes nothing. Raises
+        StoreError.
         """
+        if self._store.failure is not None and await self._store.probe() is not None:
+            return 0
+        await self._merge(now)
         due: dict[str, list[Intent]] = {}
         for (owner, _), entries in self._open.items():
             if connector is None or owner == connector:
