@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from kiki_agent.hooks.http import HttpAnswer, HttpClient, NoAnswer
     from kiki_agent.hooks.rng import Rng
     from kiki_agent.hooks.specs import API_VERSION, hookimpl
+    from kiki_agent.runtime.limiter import RateLimit
 
 _HOMES = {
     "API_VERSION": "kiki_agent.hooks.specs",
@@ -27,6 +28,7 @@ _HOMES = {
     "PluginApi": "kiki_agent.hooks.api",
     "PluginConfig": "kiki_agent.hooks.api",
     "PluginContext": "kiki_agent.hooks.context",
+    "RateLimit": "kiki_agent.runtime.limiter",
     "Rng": "kiki_agent.hooks.rng",
     "hookimpl": "kiki_agent.hooks.specs",
 }
@@ -41,6 +43,7 @@ __all__ = [
     "PluginApi",
     "PluginConfig",
     "PluginContext",
+    "RateLimit",
     "Rng",
     "hookimpl",
 ]

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from kiki_agent.hooks.specs import API_VERSION
+from kiki_agent.runtime.limiter import RateLimit
 
 
 class PluginConfig(BaseModel):
@@ -30,6 +31,8 @@ class Offer:
     name: str
     implementation: type
     config: type[BaseModel]
+    rate_limit: RateLimit | None = None
+    """What the vendor allows; the configuration may say otherwise for another tier."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +77,16 @@ class PluginApi:
         self.offers: list[Offer] = []
         self.sandboxes: list[SandboxOffer] = []
 
-    def connector(self, name: str, implementation: type, *, config: type[BaseModel] = PluginConfig) -> None:
-        """Offer a connector class, see `ConnectorSpec`."""
-        self._offer("connector", name, implementation, config)
+    def connector(
+        self,
+        name: str,
+        implementation: type,
+        *,
+        config: type[BaseModel] = PluginConfig,
+        rate_limit: RateLimit | None = None,
+    ) -> None:
+        """Offer a connector class, see `ConnectorSpec`; `rate_limit` is what its vendor allows an account."""
+        self._offer("connector", name, implementation, config, rate_limit)
 
     def crm(self, name: str, implementation: type, *, config: type[BaseModel] = PluginConfig) -> None:
         """Offer a source of customers, see `CrmSpec`."""
@@ -101,7 +111,14 @@ class PluginApi:
             have = ".".join(map(str, self.version))
             raise RuntimeError(f"it needs plugin API {major}.{minor}, this agent speaks {have}")
 
-    def _offer(self, kind: str, name: str, implementation: type, config: type[BaseModel]) -> None:
+    def _offer(
+        self,
+        kind: str,
+        name: str,
+        implementation: type,
+        config: type[BaseModel],
+        rate_limit: RateLimit | None = None,
+    ) -> None:
         if not inspect.isclass(implementation):
             raise TypeError(f"{kind} {name!r} must be a class, not {type(implementation).__name__}")
         if not (inspect.isclass(config) and issubclass(config, BaseModel)):
@@ -110,4 +127,4 @@ class PluginApi:
             raise TypeError(f"the name of a {kind} must be a text that is not empty")
         if any(offer.kind == kind and offer.name == name for offer in self.offers):
             raise ValueError(f"it offers {kind} {name!r} twice")
-        self.offers.append(Offer(kind, name, implementation, config))
+        self.offers.append(Offer(kind, name, implementation, config, rate_limit))

@@ -12,10 +12,12 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from kiki_agent.errors import Bug, PluginError, Rejected, Temporary, UnknownOutcome, Unsupported
+from kiki_agent.errors import Bug, PluginError, RateLimited, Rejected, Temporary, UnknownOutcome, Unsupported
+from kiki_agent.hooks.guard import NOT_SENT, Held, Pass, rank
 from kiki_agent.hooks.instance import Hook, Instance, Quarantine
 from kiki_agent.hooks.results import check_for
 from kiki_agent.hooks.tasks import Work, work
+from kiki_agent.model import SECOND, Instant
 from kiki_agent.runtime.tasks import cancel_all
 
 Observer = Callable[[str, str, float, str], None]
@@ -25,15 +27,25 @@ GRACE_S: Final = 0.5
 """Wall seconds between the cancellation of a call and its abandonment."""
 MAX_RUNNING: Final = 32
 """Calls one instance may have under way; a slow vendor must not pile up the whole agent's work."""
+MAX_WAITING: Final = 256
+"""Calls that may wait for one of these places, within their deadlines."""
+RETRY_PAUSE_S: Final = 0.25
+"""Wall seconds before a read is asked again; doubled each time, and up to as much again by chance."""
 
 
 class _Call:
     """One call under way."""
 
-    __slots__ = ("answer", "args", "cut", "deadline_s", "hook", "instance", "started", "task", "timer")
+    __slots__ = (
+        "answer", "args", "cut", "deadline_s", "hook", "instance", "let_in", "mine", "started", "task", "timer",
+    )  # fmt: skip
 
-    def __init__(self, instance: Instance, hook: Hook, args: tuple[object, ...], deadline_s: float) -> None:
+    def __init__(
+        self, instance: Instance, hook: Hook, args: tuple[object, ...], deadline_s: float, let_in: Pass | None
+    ) -> None:
         loop = asyncio.get_running_loop()
+        self.let_in = let_in
+        self.mine = Work(instance.tasks, hook.label, 0 if instance.guard is None else rank(hook.verb, args)[0])
         self.instance = instance
         self.hook = hook
         self.args = args
@@ -62,6 +74,7 @@ class Caller:
         self.observe = observe
         self._grace_s = grace_s
         self._running: dict[asyncio.Task[None], _Call] = {}
+        self._stopping = False
         self._inline_label = ""
 
     async def to(self, instance_id: str, verb: str, *args: object, deadline_s: float | None = None) -> object:
@@ -69,13 +82,15 @@ class Caller:
 
         Raises subclasses of PluginError only: the plugin's own typed errors as they are, Unsupported when the instance
         does not offer the verb, Rejected(`QUARANTINED`) when it may not be called (nothing was sent), UnknownOutcome
-        or Temporary when it was cut off in a write or a read, and Bug for everything else.
+        or Temporary when it was cut off in a write or a read, and Bug for everything else. What the instance's guard
+        holds back was not sent either: RateLimited, Rejected(`CIRCUIT_OPEN`) for a write, Temporary for a read.
         """
         instance, hook = self._find(instance_id, verb, args)
+        let_in = None if instance.guard is None else instance.guard.enter(hook.verb, args)
         if self.simulated:
-            answer = await self._inline(instance, hook, args)
+            answer = await self._inline(instance, hook, args, let_in)
         else:
-            answer = await self._start(instance, hook, args, deadline_s).answer
+            answer = await self._start(instance, hook, args, deadline_s, let_in).answer
         if isinstance(answer, PluginError):
             raise answer
         return answer
@@ -96,10 +111,11 @@ class Caller:
             answers[instance.id] = None
             try:
                 _, hook = self._find(instance.id, verb, args)
+                let_in = None if instance.guard is None else instance.guard.enter(hook.verb, args)
                 if self.simulated:
-                    answers[instance.id] = await self._inline(instance, hook, args)
+                    answers[instance.id] = await self._inline(instance, hook, args, let_in)
                 else:
-                    calls.append((instance.id, self._start(instance, hook, args, deadline_s)))
+                    calls.append((instance.id, self._start(instance, hook, args, deadline_s, let_in)))
             except Unsupported:
                 del answers[instance.id]
             except PluginError as error:
@@ -126,7 +142,12 @@ class Caller:
             await asyncio.wait(list(self._running), timeout=seconds)
 
     async def end(self, grace_seconds: float) -> list[str]:
-        """Cancel all calls under way; names of those that refuse to end."""
+        """Cancel all calls under way; names of those that refuse to end. Those that wait are answered: not sent."""
+        self._stopping = True
+        for instance in self._instances.values():
+            while instance.waiting:
+                call: _Call = instance.waiting.popleft()
+                self._settle(call, _not_begun(call.hook, "the agent stops"))
         return await cancel_all(set(self._running), grace_seconds)
 
     def _find(self, instance_id: str, verb: str, args: tuple[object, ...]) -> tuple[Instance, Hook]:
@@ -146,47 +167,67 @@ class Caller:
             raise Unsupported(f"{verb} takes {expected}, not {len(args)} arguments")
         return instance, hook
 
-    async def _inline(self, instance: Instance, hook: Hook, args: tuple[object, ...]) -> object:
+    async def _inline(self, instance: Instance, hook: Hook, args: tuple[object, ...], let_in: Pass | None) -> object:
         """The cheap way for simulations: no task, no timer, the same judgement."""
-        mine = Work(instance.tasks, hook.label)
+        guard = instance.guard
+        mine = Work(instance.tasks, hook.label, 0 if guard is None else rank(hook.verb, args)[0])
         token = work.set(mine)
         self._inline_label = hook.label
+        answer: object = None
         try:
-            return _judge(instance, hook, args, await hook.bind(args))
+            answer = _judge(instance, hook, args, await hook.bind(args))
         except asyncio.CancelledError as error:
+            answer = _as_plugin_error(instance, hook, error)
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            return _as_plugin_error(instance, hook, error)
         except (GeneratorExit, KeyboardInterrupt):
             raise
         except BaseException as error:
-            return _as_plugin_error(instance, hook, error)
+            answer = _as_plugin_error(instance, hook, error)
         finally:
             self._inline_label = ""
             work.reset(token)
             mine.finish()
+            if guard is not None:
+                answer = _honest(hook, args, mine, answer)
+                guard.leave(let_in, hook.verb, answer, 0.0, 0.0)
+        return answer
 
-    def _start(self, instance: Instance, hook: Hook, args: tuple[object, ...], deadline_s: float | None) -> _Call:
-        call = _Call(instance, hook, args, hook.verb.deadline_s if deadline_s is None else deadline_s)
-        if instance.running >= MAX_RUNNING:
-            text = f"{hook.label}: {instance.running} calls are under way already; nothing was sent"
-            call.answer.set_result(Rejected(text, "BUSY") if hook.verb.writes else Temporary(text))
-            return call
-        loop = asyncio.get_running_loop()
-        call.task = loop.create_task(self._run(call), name=f"plugin {hook.label}")
-        instance.running += 1
-        self._running[call.task] = call
-        call.task.add_done_callback(self._ended)
-        call.timer = loop.call_later(call.deadline_s, self._cut, call)
+    def _start(
+        self, instance: Instance, hook: Hook, args: tuple[object, ...], deadline_s: float | None, let_in: Pass | None
+    ) -> _Call:
+        call = _Call(instance, hook, args, hook.verb.deadline_s if deadline_s is None else deadline_s, let_in)
+        if instance.running < MAX_RUNNING and not instance.waiting:
+            self._begin(call)
+        elif len(instance.waiting) >= MAX_WAITING:
+            self._settle(call, _not_begun(hook, f"{instance.running} calls are under way already"))
+        else:
+            instance.waiting.append(call)
+            call.timer = asyncio.get_running_loop().call_later(call.deadline_s, self._give_up, call)
         return call
 
+    def _begin(self, call: _Call) -> None:
+        loop = asyncio.get_running_loop()
+        if call.timer is not None:
+            call.timer.cancel()
+        call.task = loop.create_task(self._run(call), name=f"plugin {call.hook.label}")
+        call.instance.running += 1
+        self._running[call.task] = call
+        call.task.add_done_callback(self._ended)
+        call.timer = loop.call_at(call.started + call.deadline_s, self._cut, call)
+
+    def _give_up(self, call: _Call) -> None:
+        """The deadline of a call has passed before its turn came."""
+        call.instance.waiting.remove(call)
+        running = call.instance.running
+        self._settle(call, _not_begun(call.hook, f"{running} calls were under way for {call.deadline_s:g} s"))
+
     async def _run(self, call: _Call) -> None:
-        instance, hook = call.instance, call.hook
-        mine = Work(instance.tasks, hook.label)
+        instance, hook, mine = call.instance, call.hook, call.mine
         work.set(mine)
         try:
-            answer = _judge(instance, hook, call.args, await hook.bind(call.args))
+            answer = await self._attempts(call)
         except asyncio.CancelledError as error:
             task = call.task
             ended = call.cut or (task is not None and task.cancelling() > 0)
@@ -198,13 +239,37 @@ class Caller:
         mine.finish()
         self._settle(call, answer)
 
+    async def _attempts(self, call: _Call) -> object:
+        """The answer; a read that fails for now is asked again after a pause, while there is time for that."""
+        instance, hook, guard = call.instance, call.hook, call.instance.guard
+        pause_s = RETRY_PAUSE_S
+        left = 0 if guard is None or hook.verb.writes or guard.clock.speed <= 0 else guard.read_retries
+        while True:
+            try:
+                return _judge(instance, hook, call.args, await hook.bind(call.args))
+            except Temporary as error:
+                if left <= 0 or guard is None or isinstance(error, RateLimited):
+                    raise
+                wait_s = pause_s * (1 + guard.chance())
+                if asyncio.get_running_loop().time() + wait_s > call.started + call.deadline_s / 2:
+                    raise
+            left, pause_s = left - 1, pause_s * 2
+            guard.count_retry()
+            clock = guard.clock
+            await clock.sleep_until(Instant(clock.now() + round(wait_s * SECOND * clock.speed)))
+
     def _settle(self, call: _Call, answer: object) -> None:
         if call.timer is not None:
             call.timer.cancel()
+        seconds = asyncio.get_running_loop().time() - call.started
+        guard, let_in = call.instance.guard, call.let_in
+        if guard is not None and let_in is not None:
+            call.let_in = None
+            answer = _honest(call.hook, call.args, call.mine, answer)
+            guard.leave(let_in, call.hook.verb, answer, seconds, call.mine.slowest_s)
         if not call.answer.done():
             call.answer.set_result(answer)
         if self.observe is not None:
-            seconds = asyncio.get_running_loop().time() - call.started
             outcome = type(answer).__name__ if isinstance(answer, PluginError) else "ok"
             self.observe(call.instance.id, call.hook.verb.name, seconds, outcome)
 
@@ -214,6 +279,16 @@ class Caller:
         if not call.answer.done():  # cancelled before its first step, or closed from within
             error = None if task.cancelled() else task.exception()
             self._settle(call, _cut_off(call) if error is None else _as_plugin_error(call.instance, call.hook, error))
+        self._next(call.instance)
+
+    def _next(self, instance: Instance) -> None:
+        """A place is free: let those that wait begin, in their order."""
+        while instance.waiting and instance.running < MAX_RUNNING and not self._stopping:
+            call: _Call = instance.waiting.popleft()
+            if instance.state == "ok":
+                self._begin(call)
+            else:
+                self._settle(call, _not_begun(call.hook, f"{instance.id} was set aside"))
 
     def _cut(self, call: _Call) -> None:
         """The deadline has passed: cancel, and come back after the grace."""
@@ -271,12 +346,37 @@ def _text(error: BaseException) -> str:
         return "(its text cannot be read)"
 
 
+def _not_begun(hook: Hook, why: str) -> PluginError:
+    """A call that was never made."""
+    text = f"{hook.label}: {why}; nothing was sent"
+    return Rejected(text, "BUSY") if hook.verb.writes else Temporary(text)
+
+
+def _honest(hook: Hook, args: tuple[object, ...], mine: Work, answer: object) -> object:
+    """What a plugin makes of a request that was held back, put right.
+
+    Refused as not sent, it was held back. But a batch that ends in RateLimited after requests of it left may be done
+    in part, and then its outcome is unknown.
+    """
+    if mine.held is None or not hook.verb.writes:
+        return answer
+    if isinstance(answer, Rejected) and answer.reason in NOT_SENT:
+        return mine.held
+    if isinstance(answer, Held) and mine.sent and len(_keys(args)) > 1:
+        text = f"{hook.label} was held back after {mine.sent} requests; what they changed is not known"
+        return UnknownOutcome(text, _keys(args))
+    return answer
+
+
+def _keys(args: tuple[object, ...]) -> tuple[str, ...]:
+    items = args[0] if args else ()
+    return tuple(str(item.key) for item in items if hasattr(item, "key")) if isinstance(items, list | tuple) else ()
+
+
 def _cut_off(call: _Call) -> PluginError:
     """What a call that did not come back means for money."""
     when = f"after {call.deadline_s:g} s" if call.cut else "because the agent stops"
     text = f"{call.hook.label} was cut off {when}"
     if not call.hook.verb.writes:
         return Temporary(text)
-    items = call.args[0] if call.args else ()
-    keys = tuple(str(item.key) for item in items if hasattr(item, "key")) if isinstance(items, list | tuple) else ()
-    return UnknownOutcome(f"{text}; whether it took effect is not known", keys)
+    return UnknownOutcome(f"{text}; whether it took effect is not known", _keys(call.args))

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, Final, Generic
 from pydantic import BaseModel
 from typing_extensions import TypeVar
 
+from kiki_agent.hooks.guard import GuardedHttp
 from kiki_agent.hooks.http import HttpClient
 from kiki_agent.hooks.rng import Rng
 from kiki_agent.hooks.state import PluginState
 from kiki_agent.hooks.tasks import InstanceTasks
 from kiki_agent.model.time import Instant
+from kiki_agent.runtime.limiter import VendorWord
 
 if TYPE_CHECKING:
     from kiki_agent.hooks.instance import Instance
@@ -53,24 +55,6 @@ class PluginMetrics:
         return name
 
 
-class ThrottleHints:
-    """The latest word of one vendor about how many more calls it takes."""
-
-    __slots__ = ("retry_at", "usage", "usage_at")
-
-    def __init__(self) -> None:
-        self.usage = 0.0
-        self.usage_at = Instant(0)
-        self.retry_at = Instant(0)
-
-    def take(self, now: Instant, usage: float | None, retry_at: Instant | None) -> None:
-        """Note what was said; nonsense is left out."""
-        if usage is not None and 0 <= usage < 1_000:
-            self.usage, self.usage_at = usage, now
-        if retry_at is not None:
-            self.retry_at = Instant(max(self.retry_at, retry_at))
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class PluginContext(Generic[ConfigT]):
     """Handed to the class of a plugin when its instance is made: `Connector(context)`."""
@@ -93,7 +77,7 @@ class PluginContext(Generic[ConfigT]):
     """Canonical platform id of a connector, else empty."""
     dry_run: bool = False
     """True when writes may only be checked by the vendor (`Capabilities.validates`), not made."""
-    hints: ThrottleHints = field(default_factory=ThrottleHints)
+    hints: VendorWord = field(default_factory=VendorWord)
     """What the vendor said about its patience; see `throttle`."""
     metrics: PluginMetrics = field(default_factory=PluginMetrics)
 
@@ -127,16 +111,18 @@ class ContextFactory:
     """Where instances remember things; None = in memory, for checks and tests."""
 
     def __call__(self, instance: Instance, config: BaseModel) -> PluginContext[Any]:
+        http, guard = self.make_http(instance.id), instance.guard
         return PluginContext(
             instance_id=instance.id,
             kind=instance.kind,
             config=config,
             clock=self.clock,
-            http=self.make_http(instance.id),
+            http=http if guard is None else GuardedHttp(http, guard),
             log=instance.log,
             state=PluginState(instance.id, self.store, self.clock),
             seed=self.seed,
             tasks=instance.tasks,
             platform=instance.platform,
             dry_run=self.dry_run,
+            hints=VendorWord() if guard is None else guard.hints,
         )

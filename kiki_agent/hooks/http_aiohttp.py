@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Final
@@ -10,7 +11,7 @@ import aiohttp
 from yarl import URL
 
 from kiki_agent.hooks.http import MAX_ANSWER_BYTES, HttpAnswer, NoAnswer, Request, prepare
-from kiki_agent.hooks.tasks import unowned
+from kiki_agent.hooks.tasks import unowned, work
 
 _CHUNK: Final = 64 * 1024
 _REPEATABLE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
@@ -19,9 +20,11 @@ _REPEATABLE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 class _Flight:
     """How far one request got; aiohttp reports it through tracing."""
 
-    __slots__ = ("repeatable", "sent")
+    __slots__ = ("begun", "repeatable", "sent")
 
     def __init__(self, *, repeatable: bool) -> None:
+        self.begun = 0.0
+        """When the request got a connection, or began to make one; 0 while it waits for one to become free."""
         self.sent = False
         """True from the moment a connection was there to write to."""
         self.repeatable = repeatable
@@ -53,6 +56,7 @@ class AiohttpHttp:
         """As `HttpClient.request`; `timeout_s` is wall time for the whole exchange."""
         request = prepare(method, url, headers, params, body)
         flight = _Flight(repeatable=request.method in _REPEATABLE)
+        mine = work.get()
         try:
             with unowned():
                 return await self._exchange(request, flight, timeout_s)
@@ -60,6 +64,9 @@ class AiohttpHttp:
             raise NoAnswer(f"{request.place}: no answer within {timeout_s:g} s", sent=flight.sent) from None
         except (aiohttp.ClientError, _SecondAttempt, OSError) as error:
             raise NoAnswer(f"{request.place}: {_failure(error)}", sent=flight.sent) from None
+        finally:
+            if mine is not None and flight.begun:
+                mine.slowest_s = max(mine.slowest_s, asyncio.get_running_loop().time() - flight.begun)
 
     async def close(self) -> None:
         """Close the session and its connections; later requests fail."""
@@ -110,13 +117,16 @@ class AiohttpHttp:
 
 
 async def _before_connecting(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:
-    _refuse_second_attempt(context.trace_request_ctx)
+    flight: _Flight = context.trace_request_ctx
+    _refuse_second_attempt(flight)
+    flight.begun = flight.begun or asyncio.get_running_loop().time()
 
 
 async def _connected(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:
     flight: _Flight = context.trace_request_ctx
     _refuse_second_attempt(flight)
     flight.sent = True
+    flight.begun = flight.begun or asyncio.get_running_loop().time()
 
 
 def _refuse_second_attempt(flight: _Flight) -> None:

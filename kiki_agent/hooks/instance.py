@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -13,6 +14,8 @@ from kiki_agent.runtime.log import Log, get_logger
 
 if TYPE_CHECKING:
     from kiki_agent.hooks.context import PluginContext
+    from kiki_agent.hooks.guard import Guard
+    from kiki_agent.runtime.limiter import RateLimit
 
 
 class Quarantine(StrEnum):
@@ -75,6 +78,10 @@ class Instance:
     declared: tuple[str, ...] = ()
     """Verbs its class marks as hooks; known before an instance is made."""
     context: PluginContext[Any] | None = None
+    rate_limit: RateLimit | None = None
+    """What the plugin says its vendor allows."""
+    guard: Guard | None = None
+    """Limits and breakers in force; None for what has none."""
     log: Log = field(init=False)
     tasks: InstanceTasks = field(init=False)
     bugs: int = 0
@@ -83,6 +90,8 @@ class Instance:
     """What the last of them did."""
     running: int = 0
     """Calls under way."""
+    waiting: deque[Any] = field(default_factory=deque)
+    """Calls that wait for their turn; the caller's."""
 
     def __post_init__(self) -> None:
         self.log = get_logger(f"plugin.{self.id}")

@@ -17,6 +17,7 @@ from kiki_agent.hooks import discovery, options
 from kiki_agent.hooks.caller import Caller, Observer
 from kiki_agent.hooks.context import PluginContext
 from kiki_agent.hooks.discovery import Plugin, describe_error
+from kiki_agent.hooks.guard import Guard
 from kiki_agent.hooks.instance import Hook, Instance, Quarantine
 from kiki_agent.hooks.options import Planned
 from kiki_agent.hooks.specs import PROJECT, SPECS, VERBS
@@ -27,6 +28,8 @@ _log = get_logger("plugins")
 
 MakeContext = Callable[[Instance, Any], PluginContext[Any]]
 """(instance, its validated settings) -> what the instance gets; see `context.ContextFactory`."""
+MakeGuard = Callable[[Instance], Guard | None]
+"""Instance -> the limits and breakers its calls run into; None for none."""
 
 
 class Plugins:
@@ -47,6 +50,7 @@ class Plugins:
         settings: Settings,
         *,
         make_context: MakeContext | None,
+        make_guard: MakeGuard = lambda instance: None,
         simulated: bool | None = None,
         observe: Observer | None = None,
         locate: Callable[[str], str] = lambda key: "config.toml",
@@ -84,6 +88,7 @@ class Plugins:
             registries = {kind: _registry(kind) for kind in SPECS}
             for plan in planned:
                 if plan.instance.state == "ok":
+                    plan.instance.guard = make_guard(plan.instance)
                     await _bring_up(plan, make_context, registries[plan.instance.kind])
         return loaded
 

@@ -70,7 +70,7 @@ def _plan_one(
         _say_missing(instance, plugins, [offer.name for _, offer in found if offer.kind == kind], findings, locate)
         return Planned(instance)
     plugin, offer = match
-    instance.plugin, instance.version = plugin.name, plugin.version
+    instance.plugin, instance.version, instance.rate_limit = plugin.name, plugin.version, offer.rate_limit
     instance.declared = tuple(name for name in VERBS[kind] if is_marked(offer.implementation, name))
     try:
         config = _strict(offer.config).model_validate(settings.options, context={"mode": mode})

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
-from kiki_agent.errors import Bug
+from kiki_agent.errors import Bug, RateLimited
 from kiki_agent.runtime import tasks as runtime_tasks
 
 if TYPE_CHECKING:
@@ -27,11 +27,19 @@ MAX_SPAWNED: Final = 64
 class Work:
     """One call or background task of an instance, and the tasks that began inside of it."""
 
-    __slots__ = ("label", "started", "tasks")
+    __slots__ = ("held", "label", "priority", "sent", "slowest_s", "started", "tasks")
 
-    def __init__(self, tasks: InstanceTasks, label: str) -> None:
+    def __init__(self, tasks: InstanceTasks, label: str, priority: int = 0) -> None:
         self.tasks = tasks
         self.label = label
+        self.priority = priority
+        """`runtime.limiter.Priority` of its requests."""
+        self.sent = 0
+        """Requests that left so far."""
+        self.held: RateLimited | None = None
+        """Why a request of it was held back."""
+        self.slowest_s = 0.0
+        """Wall seconds of its slowest exchange, not counting the wait for a connection; 0 before the first."""
         self.started: list[asyncio.Task[Any]] | None = None
 
     def finish(self) -> None:

@@ -13,11 +13,15 @@ if TYPE_CHECKING:
 
 def register(api: PluginApi) -> None:
     """Offer the `google_ads` connector, and Google's API over the simulated market."""
+    from kiki_agent import RateLimit
     from kiki_google_ads.config import GoogleAdsConfig
     from kiki_google_ads.connector import GoogleAdsConnector
 
     api.require(1, 0)
-    api.connector("google_ads", GoogleAdsConnector, config=GoogleAdsConfig)
+    # Google meters by token bucket and names no number of calls; 100 a minute keeps well below what standard access
+    # bears, and the burst is a quarter of it, so that one second never uses up a minute
+    limit = RateLimit(calls=100, window_s=60, burst=25)
+    api.connector("google_ads", GoogleAdsConnector, config=GoogleAdsConfig, rate_limit=limit)
     api.sandbox(
         "google_ads",
         platform="google_ads",

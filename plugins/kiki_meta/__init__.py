@@ -14,11 +14,14 @@ if TYPE_CHECKING:
 
 def register(api: PluginApi) -> None:
     """Offer the `meta` connector, and Meta's API over the simulated market."""
+    from kiki_agent import RateLimit
     from kiki_meta.config import MetaConfig
     from kiki_meta.connector import MetaConnector
 
     api.require(1, 0)
-    api.connector("meta", MetaConnector, config=MetaConfig)
+    # the classic 200 calls an hour of an app with one user; higher tiers bear more, and the table's rate_limit says so
+    limit = RateLimit(calls=200, window_s=3_600, burst=20)
+    api.connector("meta", MetaConnector, config=MetaConfig, rate_limit=limit)
     api.sandbox(
         "meta",
         platform="meta",

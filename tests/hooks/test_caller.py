@@ -10,7 +10,7 @@ import pytest
 
 from kiki_agent.config import Settings
 from kiki_agent.errors import AuthExpired, Bug, PluginError, RateLimited, Rejected, Temporary, Unsupported
-from kiki_agent.hooks.caller import MAX_RUNNING
+from kiki_agent.hooks.caller import MAX_RUNNING, MAX_WAITING
 from kiki_agent.hooks.manager import Plugins
 from kiki_agent.model import Intent
 
@@ -164,15 +164,48 @@ async def test_calls_of_one_instance_are_limited(
     module("bad").state["gate"] = asyncio.Event()
     calls = [asyncio.create_task(plugins.caller.to("bad", "capabilities")) for _ in range(MAX_RUNNING)]
     await asyncio.sleep(0)
-    with pytest.raises(Temporary, match="32 calls are under way"):
-        await plugins.caller.to("bad", "check")
+    with pytest.raises(Temporary, match="32 calls were under way for"):
+        await plugins.caller.to("bad", "check", deadline_s=0.05)
     with pytest.raises(Rejected) as refused:
-        await plugins.caller.to("bad", "set_budget", intents)
+        await plugins.caller.to("bad", "set_budget", intents, deadline_s=0.05)
     assert refused.value.reason == "BUSY"
+    assert len(plugins.instances["bad"].waiting) == 0
     module("bad").state["gate"].set()
     await asyncio.gather(*calls)
     assert plugins.instances["bad"].running == 0
     assert await plugins.caller.to("bad", "check") is None
+
+
+async def test_calls_beyond_the_limit_wait_their_turn(
+    load: Load, module: Callable[[str], Any], intents: list[Intent]
+) -> None:
+    plugins = await load(SOURCE)
+    module("bad").state["gate"] = asyncio.Event()
+    count = MAX_RUNNING + 5
+    calls = [asyncio.create_task(plugins.caller.to("bad", "set_budget", intents)) for _ in range(count)]
+    await asyncio.sleep(0)
+    assert (plugins.instances["bad"].running, len(plugins.instances["bad"].waiting)) == (MAX_RUNNING, 5)
+    module("bad").state["gate"].set()
+    answers = await asyncio.gather(*calls)
+    assert [len(each) for each in answers] == [2] * count  # type: ignore[arg-type]
+    assert (plugins.instances["bad"].running, len(plugins.instances["bad"].waiting)) == (0, 0)
+
+
+async def test_so_many_may_wait_and_at_the_end_they_hear_that_nothing_was_sent(
+    load: Load, module: Callable[[str], Any], intents: list[Intent]
+) -> None:
+    plugins = await load(SOURCE)
+    module("bad").state["gate"] = asyncio.Event()
+    room = MAX_RUNNING + MAX_WAITING
+    calls = [asyncio.create_task(plugins.caller.to("bad", "set_budget", intents)) for _ in range(room)]
+    await asyncio.sleep(0)
+    with pytest.raises(Rejected, match="32 calls are under way already") as refused:
+        await plugins.caller.to("bad", "set_budget", intents)
+    assert refused.value.reason == "BUSY"
+    await plugins.caller.end(0.05)
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    outcomes = [type(each).__name__ for each in answers]
+    assert outcomes == ["UnknownOutcome"] * MAX_RUNNING + ["Rejected"] * MAX_WAITING
 
 
 async def test_every_call_is_observed_once(load: Load, module: Callable[[str], Any]) -> None:

@@ -1,0 +1,224 @@
+"""How many calls a vendor gets: an exact moving window, a guard against bursts, and what the vendor itself says.
+
+Pure: whoever asks hands in the present instant in microseconds. A call made at t counts in [t, t + window); at exactly
+t + window it is free again. So no half-open span of `window` ever holds more calls than allowed, whatever the order of
+questions.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final
+
+SECOND: Final = 1_000_000
+_NEVER: Final = -(1 << 62)
+READ_SHARE: Final = 10
+"""A tenth of the window is kept from reads, at least one call."""
+CHANGE_SHARE: Final = 20
+"""A twentieth of the window is kept from changes that raise spend, for stops and for single bids."""
+ALARM_PERMILLE: Final = 900
+REARM_PERMILLE: Final = 700
+
+
+class Priority(IntEnum):
+    """Who goes first when calls are few."""
+
+    READ = 0
+    """Reports and lists: they can come a little later."""
+    CHANGE = 1
+    """Changes that may raise spend, and reading back what is unknown."""
+    FIRST = 2
+    """Cuts of spend, and bids a person or an exchange waits for: the whole window."""
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """What a vendor allows: data of its plugin, or of the configuration for another tier."""
+
+    calls: int
+    """Most calls within any `window_s`."""
+    window_s: float
+    burst: int | None = None
+    """Most calls within any one second; None: as many as the window allows."""
+
+    def __post_init__(self) -> None:
+        if type(self.calls) is not int or not 1 <= self.calls <= 1_000_000:
+            raise ValueError(f"calls must be 1 to 1000000, was {self.calls}")
+        if not 0.001 <= self.window_s <= 31_622_400:
+            raise ValueError(f"window_s must be 0.001 to 31622400 seconds, was {self.window_s}")
+        if self.burst is not None and (type(self.burst) is not int or not 1 <= self.burst <= 1_000_000):
+            raise ValueError(f"burst must be 1 to 1000000, was {self.burst}")
+
+
+class Limiter:
+    """The last `calls` instants in a ring. The n-th newest tells at once whether n more fit, however many there are.
+
+    A clock that is put back never frees a call early: what it shows as made in the future counts as made now.
+    """
+
+    __slots__ = (
+        "_alarm_at",
+        "_alarmed",
+        "_burst",
+        "_head",
+        "_newest",
+        "_rearm_at",
+        "_rooms",
+        "_size",
+        "_times",
+        "_window",
+        "limit",
+    )
+
+    def __init__(self, limit: RateLimit) -> None:
+        self._times = array("q", [_NEVER])
+        self._head = 0
+        self._newest = _NEVER
+        self._alarmed = False
+        self.configure(limit)
+
+    def configure(self, limit: RateLimit) -> None:
+        """Put another limit in force; calls already made go on counting."""
+        kept = self._in_order()[-limit.calls :]
+        self.limit = limit
+        self._size = limit.calls
+        self._window = round(limit.window_s * SECOND)
+        self._burst = 0 if limit.burst is None or limit.burst >= limit.calls else limit.burst
+        self._times = array("q", [_NEVER] * (limit.calls - len(kept)) + kept)
+        self._head = 0
+        calls = limit.calls
+        self._rooms = (
+            max(1, calls - max(1, calls // READ_SHARE)),
+            max(1, calls - calls // CHANGE_SHARE),
+            calls,
+        )
+        self._alarm_at = max(1, -(-calls * ALARM_PERMILLE // 1000))
+        self._rearm_at = max(1, -(-calls * REARM_PERMILLE // 1000))
+
+    def take(self, now: int, priority: int = Priority.FIRST, *, burst: bool = True) -> int:
+        """Count a call at `now` if it may go out: 0. Else the instant from which it might, and nothing is counted.
+
+        `burst` False leaves the guard of the single second out, for clocks that stand still while a tick runs.
+        """
+        if now < self._newest:
+            self._turn_back(now)
+        times, head = self._times, self._head
+        free_at = times[head - self._rooms[priority]] + self._window
+        if burst and self._burst:
+            at = times[head - self._burst] + SECOND
+            if at > free_at:
+                free_at = at
+        if free_at > now:
+            return free_at
+        times[head] = self._newest = now
+        head += 1
+        self._head = head if head < self._size else 0
+        return 0
+
+    def window_free_at(self, now: int, priority: int = Priority.FIRST) -> int:
+        """The instant from which the window has room for one more call; at most `now` when it has. Counts nothing."""
+        if now < self._newest:
+            self._turn_back(now)
+        return self._times[self._head - self._rooms[priority]] + self._window
+
+    def crossed(self, now: int) -> bool:
+        """Whether nine tenths of the window are used for the first time since it was last below seven tenths."""
+        times, head, oldest = self._times, self._head, now - self._window
+        if times[head - self._alarm_at] > oldest:
+            told, self._alarmed = self._alarmed, True
+            return not told
+        if self._alarmed and times[head - self._rearm_at] <= oldest:
+            self._alarmed = False
+        return False
+
+    def used(self, now: int) -> int:
+        """Calls that count at `now`."""
+        oldest = now - self._window
+        times, head, size = self._times, self._head, self._size
+        if times[head - 1] <= oldest:
+            return 0
+        if times[head - size] > oldest:
+            return size
+        if not head or times[0] > oldest:  # the boundary lies in the older part, behind the head
+            gone = bisect_right(times, oldest, head, size)
+            return size - gone + head
+        return head - bisect_right(times, oldest, 0, head)
+
+    def room(self, priority: int) -> int:
+        """Most calls of the window that a priority may use up."""
+        return self._rooms[priority]
+
+    @property
+    def window(self) -> int:
+        """Length of the window in microseconds."""
+        return self._window
+
+    def _in_order(self) -> list[int]:
+        """Instants of the calls, oldest first."""
+        times, head = self._times, self._head
+        return [at for at in (*times[head:], *times[:head]) if at != _NEVER]
+
+    def _turn_back(self, now: int) -> None:
+        times = self._times
+        index = self._head - 1
+        for _ in range(self._size):
+            if times[index] <= now:
+                break
+            times[index] = now
+            index -= 1
+        self._newest = now
+
+
+class VendorWord:
+    """What the vendor says of its own patience: an instant before which it wants nothing, and how much of a quota is
+    in use. The latter is believed less and less with age, because without a call there is no newer word."""
+
+    __slots__ = ("retry_at", "span", "stop", "threshold", "usage", "usage_at")
+
+    def __init__(self, *, span: int = 3_600 * SECOND, threshold: float = 0.75, stop: float = 0.95) -> None:
+        """`span` microseconds after it was said a usage says nothing any more. From the share `threshold` on calls are
+        spaced out, at `stop` they end."""
+        self.span = span
+        self.threshold = threshold
+        self.stop = stop
+        self.usage = 0.0
+        self.usage_at = 0
+        self.retry_at = 0
+
+    def take(self, now: int, usage: float | None, retry_at: int | None) -> None:
+        """Note what was said; nonsense is left out."""
+        if usage is not None and 0 <= usage < 1_000:
+            self.usage, self.usage_at = usage, now
+        if retry_at is not None:
+            self.retry_at = max(self.retry_at, retry_at)
+
+    def share(self, now: int) -> float:
+        """The share of the quota that is taken as used at `now`."""
+        age = now - self.usage_at
+        if age <= 0:
+            return self.usage
+        return max(0.0, min(self.usage, 1.0) * (1 - age / self.span))
+
+    def free_at(self, now: int, last: int, gap: int) -> int:
+        """The instant from which a call may go out when the last one was at `last` and `gap` microseconds are the
+        usual pace; at most `now` when it may."""
+        free_at = self.retry_at
+        if self.usage < self.threshold:
+            return free_at
+        share = self.share(now)
+        if share >= self.stop:
+            until = self.usage_at + round(self.span * (1 - self.stop / min(self.usage, 1.0)))
+            return max(free_at, until, now + 1)
+        return max(free_at, last + spacing(gap, share, self.threshold, self.stop))
+
+
+def spacing(gap: int, share: float, threshold: float, stop: float) -> int:
+    """The pause between two calls when a share of what is allowed is used: nothing up to the threshold, the usual pace
+    halfway between threshold and stop, growing without bound towards the stop (at most a thousand usual gaps)."""
+    if share <= threshold:
+        return 0
+    left = max(stop - share, 1e-3)
+    return round(gap * min((share - threshold) / left, 1_000.0))
