@@ -169,17 +169,15 @@ class Outbox:
     async def _confirm_safely(self, now: Instant, intents: Sequence[Intent], receipts: list[Receipt]) -> list[Receipt]:
         """Confirm; when the database refuses, the answers are lost and the intents are unknown until read back.
 
-        Answers to cuts are kept in the fallback; their campaigns stay unsettled until the journal has them.
+        Answers to cuts are kept in the fallback; their campaigns stay unsettled until the journal has them. Raises
+        StoreError when that is full or cannot be written either: then they are unknown too.
         """
         try:
             await self._confirm(now, intents, receipts, read_back=False)
         except StoreError as error:
             if self.fallback is not None and not any(intent.raises_spend for intent in intents):
-                try:
-                    await asyncio.to_thread(self.fallback.write_receipts, now, intents, receipts)
-                    return receipts
-                except StoreError as second:
-                    error = second
+                await asyncio.to_thread(self.fallback.write_receipts, now, intents, receipts)
+                return receipts
             _log.error("receipts of %d intents could not be written: %s", len(intents), error)
             return [Receipt(intent.key, Outcome.UNKNOWN, "NOT_RECORDED") for intent in intents]
         return receipts
@@ -232,7 +230,7 @@ class Outbox:
         A connector that cannot say leaves them as they are, and so does a database that takes nothing. Raises
         StoreError.
         """
-        if self._store.failure is not None and await self._store.probe() is not None:
+        if self.fallback is not None and self._store.failure is not None and await self._store.probe() is not None:
             return 0
         await self._merge(now)
         due: dict[str, list[Intent]] = {}
