@@ -9,6 +9,7 @@ Only its world differs between the modes: the clock, the door to the platforms, 
 from __future__ import annotations
 
 import asyncio
+import os
 import zlib
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Any, cast
 
 from kiki_agent.accounts import Account, Accounts, Poller
 from kiki_agent.config import ConnectorSettings, Mode, Settings
+from kiki_agent.consent import Consents, Privacy, Vault, Vendors, seeded_entropy
 from kiki_agent.errors import KikiError
 from kiki_agent.flow import Bidder, BidWriter, Flow, Patience, PlacedSettler
 from kiki_agent.hooks.context import ContextFactory
@@ -84,6 +86,9 @@ class Agent:
     ledger: Ledger
     decisions: DecisionBook
     patience: Patience
+    vault: Vault
+    consents: Consents
+    privacy: Privacy
     outbox: Outbox
     plugins: Plugins
     shield: Shield
@@ -133,9 +138,33 @@ class Agent:
         self.ledger = await Ledger.open(self.store, head, client_id=settings.client_id, now=now, hold=hold)
         self.decisions = DecisionBook(self.store, self.ledger, flush_every=round(settings.ledger.runs_flush_s * SECOND))
         await self.decisions.load()
+        await self._open_consents(now)
         if services is not None:
+            services.consents, services.privacy = self.consents, self.privacy
             services.store, services.ledger = self.store, self.ledger
             services.decisions, services.records = self.decisions, Records(self.store)
+
+    async def _open_consents(self, now: Instant) -> None:
+        """What people allow. Who was erased goes first, whatever a restored backup says of them."""
+        database, synchronous = self.world.database, self.world.synchronous
+        self.vault = await Vault.open(
+            database.with_suffix(".keys"),
+            database.with_suffix(".erased"),
+            synchronous=synchronous,
+            entropy=seeded_entropy(self._seed()) if self.world.simulated else os.urandom,
+        )
+        platforms: dict[str, frozenset[int]] = {}
+        for name, table in self.connectors.items():
+            if table.vendor_id is not None:
+                platform = self.platforms[name].value
+                platforms[platform] = platforms.get(platform, frozenset()) | {table.vendor_id}
+        settings = self.settings.consent
+        self.consents = Consents(
+            self.store, self.ledger, self.vault, Vendors(settings.vendor_id, platforms), settings.most_in_memory
+        )
+        self.privacy = Privacy(self.store, self.ledger, self.vault, self.consents)
+        await self.privacy.reapply(now)
+        await self.consents.load(now)
 
     async def _open_store(self, path: Path, now: Instant) -> Store:
         return await Store.open(path, synchronous=self.world.synchronous, readers=self.settings.store.readers, now=now)
@@ -179,6 +208,7 @@ class Agent:
             client_id=settings.client_id,
             platforms=platforms,
             metrics=self.metrics,
+            tokens=self.vault.tokens,
             now=now,
         )
         channels = [name for name, table in settings.notifier.items() if table.enabled]
@@ -318,6 +348,8 @@ class Agent:
             except KikiError as error:
                 _log.error("not_all_durable", f"The end of the run could not be written: {error}", error=error)
             await self.store.close()
+        if hasattr(self, "vault"):
+            await self.vault.close()
         return stragglers
 
     # -- what the parts ask of the whole --------------------------------------------------------------------------

@@ -79,6 +79,7 @@ ClientId = Annotated[
 Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$"), Expect("an ISO 4217 currency code such as USD")]
 Host = Annotated[str, Field(min_length=1, max_length=253), Expect("an address to listen on such as 127.0.0.1")]
 PluginName = Annotated[str, Field(min_length=1), Expect("the name of a class that a plugin provides, such as sandbox")]
+VendorId = Annotated[int, Field(ge=1, le=65_535)]
 Folder = Annotated[str, Field(min_length=1), Expect("the path of a folder")]
 File = Annotated[str, Field(min_length=1), Expect("the path of a file")]
 
@@ -193,6 +194,14 @@ class GovernorSettings(Section):
     anomaly_stop: bool = True
 
 
+class ConsentSettings(Section):
+    """What people allow to be done with their data."""
+
+    vendor_id: VendorId | None = None
+    """This client's id in the global vendor list of the IAB framework."""
+    most_in_memory: Annotated[int, Field(ge=1, le=10_000_000)] = 100_000
+
+
 class ValueSettings(Section):
     """What a customer is worth."""
 
@@ -254,6 +263,8 @@ class ConnectorSettings(InstanceSettings):
     """Where the account's days begin at midnight; None: as the agent's own."""
     daily_cap: Cap | None = None
     window_cap: Cap | None = None
+    vendor_id: VendorId | None = None
+    """The platform's id in the global vendor list of the IAB framework."""
 
     @model_validator(mode="before")
     @classmethod
@@ -283,6 +294,7 @@ class Settings(Section):
     optimizer: OptimizerSettings = OptimizerSettings()
     shield: ShieldSettings = ShieldSettings()
     governor: GovernorSettings = GovernorSettings()
+    consent: ConsentSettings = ConsentSettings()
     value: ValueSettings = ValueSettings()
     demo: DemoSettings = DemoSettings()
     log: LogSettings = LogSettings()

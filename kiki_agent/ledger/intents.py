@@ -13,7 +13,7 @@ from kiki_agent.model.time import Instant
 
 COLUMNS = (
     "key, kind, connector, campaign_id, before, after, currency, reason, at, cause,"
-    " budget_id, ltv_micros, confidence_permille, note"
+    " budget_id, ltv_micros, confidence_permille, note, basis"
 )
 
 
@@ -35,7 +35,7 @@ def journal(connection: sqlite3.Connection, ledger: Ledger, now: Instant, intent
     for intent in intents:
         connection.execute(
             f"INSERT INTO intents ({COLUMNS}, sent_at, state)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending')",
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending')",
             (
                 intent.key,
                 intent.kind.value,
@@ -51,6 +51,7 @@ def journal(connection: sqlite3.Connection, ledger: Ledger, now: Instant, intent
                 intent.ltv_micros,
                 intent.confidence_permille,
                 intent.note,
+                intent.basis,
                 now,
             ),
         )
@@ -70,6 +71,8 @@ def journal(connection: sqlite3.Connection, ledger: Ledger, now: Instant, intent
             value = getattr(intent, name)
             if value:
                 body[name] = value
+        if intent.kind is IntentKind.PLACE_BID:
+            body["basis"] = intent.basis
         ledger.append(connection, now, "intent", body)
 
 
@@ -138,12 +141,12 @@ def _rows(connection: sqlite3.Connection, condition: str, arguments: tuple[str |
     ).fetchall()
     return [
         IntentRow(
-            Intent(row[0], IntentKind(row[1]), *row[2:14]),
-            Instant(row[14]),
-            row[15],
+            Intent(row[0], IntentKind(row[1]), *row[2:15]),
+            Instant(row[15]),
             row[16],
             row[17],
-            None if row[18] is None else Instant(row[18]),
+            row[18],
+            None if row[19] is None else Instant(row[19]),
         )
         for row in rows
     ]

@@ -45,6 +45,8 @@ class Intent:
     """How sure that prediction is, 0 to 1000; 0 = not said."""
     note: str = ""
     """Why, as text that may be shown to the platform; never anything about a person."""
+    basis: str = "not_personal"
+    """Legal basis (M12): `not_personal`, or `consent:<id>` for a bid about a person; never `denied`."""
 
     @property
     def raises_spend(self) -> bool:

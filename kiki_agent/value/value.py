@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 from kiki_agent.config import ValueSettings
@@ -24,6 +24,9 @@ ASK_AGAIN_AFTER = 7 * DAY
 """Predictions of recently won customers older than this are made anew, `ASK_AGAIN_LIMIT` an hour."""
 ASK_AGAIN_LIMIT = 500
 
+Tokens = Callable[[Sequence[str], Instant], Awaitable[Sequence[str | None]]]
+"""What stands for customers in the database, in their order; None for who was erased and is not taken up again."""
+
 _log = get_logger("syncvalue")
 
 
@@ -40,9 +43,16 @@ class Value:
     """What customers are worth, by platform. Written by its loop, read by all others."""
 
     def __init__(
-        self, store: Store, settings: ValueSettings, client_id: str, platforms: Sequence[str], metrics: Metrics
+        self,
+        store: Store,
+        settings: ValueSettings,
+        client_id: str,
+        platforms: Sequence[str],
+        metrics: Metrics,
+        tokens: Tokens,
     ) -> None:
         self._store = store
+        self._tokens = tokens
         self._settings = settings
         self._client_id = client_id
         self._metrics = metrics
@@ -69,10 +79,11 @@ class Value:
         client_id: str,
         platforms: Sequence[str],
         metrics: Metrics,
+        tokens: Tokens,
         now: Instant,
     ) -> Value:
         """Know again what the last agent on this database knew."""
-        self = cls(store, settings, client_id, platforms, metrics)
+        self = cls(store, settings, client_id, platforms, metrics, tokens)
         model = await store.read(records.newest_model)
         if model is not None:
             self.model, self._trained_at = model, model.trained_at
@@ -113,13 +124,15 @@ class Value:
         return await self._store.read(partial(records.cursor_of, source=source))
 
     async def take_page(self, source: str, page: CustomerPage, now: Instant) -> None:
-        """Store one page of customers with its cursor; what cannot be true is counted and left out."""
+        """Store one page of customers, under tokens, with its cursor; what cannot be true is counted and left out."""
         believed = [each for each in page.customers if records.believable(each, now)]
         if len(believed) < len(page.customers):
             if not self.skipped:
                 _log.warning("customer_skipped", f"{source} stated customers that are not believed", source=source)
             self.skipped += len(page.customers) - len(believed)
-        work = partial(records.take_page, source=source, customers=believed, cursor=page.cursor, now=now)
+        tokens = await self._tokens([each.customer_id for each in believed], now)
+        taken = [replace(each, customer_id=token) for each, token in zip(believed, tokens, strict=True) if token]
+        work = partial(records.take_page, source=source, customers=taken, cursor=page.cursor, now=now)
         await self._store.write(work)
 
     async def train_when_due(self, now: Instant) -> bool:

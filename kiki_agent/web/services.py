@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from kiki_agent.config import Settings
+from kiki_agent.consent import Consents, Privacy
 from kiki_agent.model import Instant
 from kiki_agent.runtime.clock import Clock, Stopwatch
 from kiki_agent.runtime.metrics import Metrics
@@ -52,6 +53,8 @@ class Services:
     value: Value | None = None
     optimizer: Optimizer | None = None
     alerts: Alerts | None = None
+    consents: Consents | None = None
+    privacy: Privacy | None = None
     plugins: Plugins | None = None
     supervisor: Supervisor | None = None
     uptime: Stopwatch = field(default_factory=Stopwatch)

@@ -1,0 +1,131 @@
+"""The SQL of consents; the ledger's entries are the history of the same."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from kiki_agent.consent.statements import Consent, ConsentType, Source, Statement, Status, follow
+from kiki_agent.ledger import Ledger
+from kiki_agent.model import Instant
+
+_COLUMNS = (
+    "subject, consent_type, status, source, consent_id, generation, said_at, granted_at, revoked_at, expires_at,"
+    " vendors, version, legal_basis, evidence"
+)
+_SUBJECT = "json_extract(body, '$.subject')"
+"""Spelled as in the index of the ledger's entries about a subject."""
+
+
+def say(
+    connection: sqlite3.Connection, ledger: Ledger, subject: str, statements: list[tuple[Statement, str]], now: Instant
+) -> list[Consent | None]:
+    """Put statements, each with its sealed evidence, into force and on record; None for one that changes nothing.
+
+    Raises sqlite3.IntegrityError when the subject was erased meanwhile.
+    """
+    done: list[Consent | None] = []
+    for said, evidence in statements:
+        old = find(connection, subject).get(said.consent_type)
+        new = follow(old, said, subject, evidence, now)
+        done.append(new)
+        if new is None:
+            continue
+        marks = ", ".join("?" * 15)
+        connection.execute(f"INSERT OR REPLACE INTO consents ({_COLUMNS}, updated_at) VALUES ({marks})", _row(new, now))
+        ledger.append(connection, now, "consent", _body(new))
+    return done
+
+
+def find(connection: sqlite3.Connection, subject: str) -> dict[ConsentType, Consent]:
+    """What is in force for a subject."""
+    rows = connection.execute(f"SELECT {_COLUMNS} FROM consents WHERE subject = ?", (subject,)).fetchall()
+    return {each.consent_type: each for each in map(_consent, rows)}
+
+
+def granted(connection: sqlite3.Connection, now: Instant, limit: int) -> list[Consent]:
+    """Grants that hold at `now`, the newest first."""
+    rows = connection.execute(
+        f"SELECT {_COLUMNS} FROM consents WHERE status = 'GRANTED' AND (expires_at IS NULL OR expires_at > ?)"
+        " ORDER BY updated_at DESC LIMIT ?",
+        (now, limit),
+    )
+    return [_consent(row) for row in rows.fetchall()]
+
+
+def counts(connection: sqlite3.Connection, now: Instant) -> dict[str, int]:
+    """How many statements in force are of each status; a grant that ran out counts as EXPIRED."""
+    rows = connection.execute(
+        "SELECT CASE WHEN status = 'GRANTED' AND expires_at <= ? THEN 'EXPIRED' ELSE status END, count(*)"
+        " FROM consents GROUP BY 1",
+        (now,),
+    )
+    return dict(rows.fetchall())
+
+
+def history(connection: sqlite3.Connection, subject: str) -> list[tuple[int, int, str, dict[str, object]]]:
+    """Ledger entries about a subject, oldest first: number, instant, kind, body."""
+    rows = connection.execute(
+        "SELECT seq, at, kind, body FROM ledger_entries"
+        f" WHERE kind IN ('consent', 'privacy') AND {_SUBJECT} = ? ORDER BY seq",
+        (subject,),
+    ).fetchall()
+    return [(seq, at, kind, msgspec.json.decode(body)) for seq, at, kind, body in rows]
+
+
+def _row(new: Consent, now: Instant) -> tuple[object, ...]:
+    return (
+        new.subject,
+        new.consent_type.value,
+        new.status.value,
+        new.source.value,
+        new.consent_id,
+        new.generation,
+        new.said_at,
+        new.granted_at,
+        new.revoked_at,
+        new.expires_at,
+        None if new.vendors is None else msgspec.json.encode(new.vendors).decode(),
+        new.version,
+        new.legal_basis,
+        new.evidence,
+        now,
+    )
+
+
+def _consent(row: tuple[Any, ...]) -> Consent:
+    return Consent(
+        subject=row[0],
+        consent_type=ConsentType(row[1]),
+        status=Status(row[2]),
+        source=Source(row[3]),
+        consent_id=row[4],
+        generation=row[5],
+        said_at=row[6],
+        granted_at=row[7],
+        revoked_at=row[8],
+        expires_at=row[9],
+        vendors=None if row[10] is None else msgspec.json.decode(row[10], type=tuple[int, ...]),
+        version=row[11],
+        legal_basis=row[12],
+        evidence=row[13],
+    )
+
+
+def _body(new: Consent) -> Mapping[str, object]:
+    """What was said; who said it only as a token, and what shows it only as ciphertext."""
+    return {
+        "consent_id": new.consent_id,
+        "consent_type": new.consent_type.value,
+        "evidence": new.evidence,
+        "expires_at": new.expires_at,
+        "legal_basis": new.legal_basis,
+        "source": new.source.value,
+        "status": new.status.value,
+        "subject": new.subject,
+        "vendors": None if new.vendors is None else list(new.vendors),
+        "version": new.version,
+    }
