@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, ValidationInfo, model_validator
 
@@ -30,10 +30,24 @@ class MetaConfig(PluginConfig):
     """The one name of a purchase that counts. Meta reports the same purchases under several names."""
     pixel_id: Annotated[str, Field(pattern=r"^[0-9]*$")] = ""
     """The data set that uploaded conversion values go to."""
+    action_source: Literal[
+        "system_generated",
+        "website",
+        "app",
+        "phone_call",
+        "chat",
+        "physical_store",
+        "email",
+        "business_messaging",
+        "other",
+    ] = "system_generated"
+    """Where uploaded conversions are said to come from. Meta wants the browser of a `website` event, which we lack."""
     data_age_s: Annotated[float, Field(ge=0, le=86_400)] = 1_800.0
     """How far the spend of the running day may lag; Meta says its reports are refreshed every quarter of an hour."""
     restated_days: Annotated[int, Field(ge=1, le=90)] = 28
     """For so many days conversions still arrive at the day of their click or view."""
+    report_days: Annotated[int, Field(ge=1, le=1_000)] = 60
+    """A performance read over more days than this is ordered as a report and fetched when it is made."""
     page_size: Annotated[int, Field(ge=1, le=1000)] = 500
     timeout_s: Annotated[float, Field(gt=0, le=120)] = 20.0
 

@@ -2,49 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from kiki_agent import Capabilities, Conversion, PluginContext, hookimpl
-from kiki_agent.errors import AuthExpired, PluginError, RateLimited, Rejected, Temporary, UnknownOutcome, Unsupported
+from kiki_agent.errors import (
+    AuthExpired,
+    Outdated,
+    PluginError,
+    RateLimited,
+    Rejected,
+    Temporary,
+    UnknownOutcome,
+    Unsupported,
+)
 from kiki_agent.model import (
     DAY,
     SECOND,
     Campaign,
-    CampaignStatus,
     DayWindow,
     Instant,
     Intent,
-    IntentKind,
     Outcome,
     PerformanceReport,
     Receipt,
     SpendReport,
+    iso,
     local_day,
 )
 from kiki_meta import mapping
-from kiki_meta.client import MetaClient
+from kiki_meta.client import MAX_BATCH, Change, MetaClient
 from kiki_meta.config import SUNSETS, MetaConfig
-from kiki_meta.mapping import (
-    Account,
-    AccountNode,
-    AdSetNode,
-    AdSets,
-    CampaignNode,
-    Campaigns,
-    Insight,
-    Insights,
-    Lever,
-    Place,
-)
-from kiki_meta.uploads import Received, events_body
+from kiki_meta.history import ACTIVITY_FIELDS, SKEW, Activities, Edit, edits_of, settled
+from kiki_meta.levers import change_of, in_force
+from kiki_meta.mapping import Account, AccountNode, AdSetNode, AdSets, CampaignNode, Campaigns, Insight
+from kiki_meta.reports import Reports
+from kiki_meta.uploads import Received, events_body, judged
 
-BATCH = 25
-"""Changes of one call of ours; each is a request of its own to Meta."""
 MOST_PAGES = 500
-TOO_OLD = DAY
-"""An outcome that nobody can tell any more after this time, because others changed the value since, is given up."""
-
-Fields = dict[str, object]
 
 
 class MetaConnector:
@@ -55,6 +49,7 @@ class MetaConnector:
         self._config = context.config
         self._client = MetaClient(context)
         self._act = f"act_{self._config.account}"
+        self._reports = Reports(context, self._client, self._act)
         self._stated: Capabilities | None = None
         self._least_budget = 0
         self._account: Account | None = None
@@ -75,7 +70,7 @@ class MetaConnector:
         self._stated = Capabilities(
             currency=node.currency,
             timezone=node.timezone_name,
-            batch_size=BATCH,
+            batch_size=MAX_BATCH,
             keeps_keys=False,
             validates=True,
             api_version=version,
@@ -91,74 +86,125 @@ class MetaConnector:
     @hookimpl
     async def fetch_performance(self, window: DayWindow, cursor: str | None) -> PerformanceReport:
         """One page of days; conversions stand at the day of the click or view they are attributed to."""
-        page = await self._insights(mapping.INSIGHT_FIELDS, window.first_day, window.last_day, cursor or "")
+        page, following = await self._reports.performance(window, cursor or "")
+        rows = mapping.performance_rows(page.data, self._config.purchase_action, window.first_day, window.last_day)
+        self._skipped(len(page.data) - len(rows))
         now = self._context.clock.now()
         zone = (await self._facts()).timezone
-        return PerformanceReport(
-            tuple(mapping.performance_rows(page.data, self._config.purchase_action)),
-            self._as_of(now),
-            local_day(now - self._config.restated_days * DAY, zone),
-            page.paging.cursor or None,
-        )
+        final_before = local_day(now - self._config.restated_days * DAY, zone)
+        return PerformanceReport(tuple(rows), self._as_of(now), final_before, following or None)
 
     @hookimpl
     async def fetch_spend(self, since: Instant) -> SpendReport:
         """Spend per ad set and account day."""
         zone = (await self._facts()).timezone
         now = self._context.clock.now()
+        first_day, last_day = local_day(since, zone), local_day(now, zone)
         rows: list[Insight] = []
         after = ""
         for _ in range(MOST_PAGES):
-            page = await self._insights(mapping.SPEND_FIELDS, local_day(since, zone), local_day(now, zone), after)
+            page = await self._reports.page(mapping.SPEND_FIELDS, first_day, last_day, after)
             rows += page.data
-            if not page.paging.cursor or page.paging.cursor == after:
-                return SpendReport(tuple(mapping.spend_rows(rows)), self._as_of(now))
-            after = page.paging.cursor
+            following = page.paging.cursor
+            if not following:
+                return SpendReport(tuple(mapping.spend_rows(rows, first_day, last_day)), self._as_of(now))
+            if following == after:
+                break
+            after = following
         raise Temporary("the answer of Meta is garbled: its pages do not end")
 
     @hookimpl
     async def set_budget(self, intents: Sequence[Intent]) -> Sequence[Receipt]:
         """Daily budgets, at the ad set or at the campaign that holds it."""
-        return await self._change(intents, self._budget)
+        return await self._change(intents)
 
     @hookimpl
     async def adjust_bid(self, intents: Sequence[Intent]) -> Sequence[Receipt]:
         """The bid cap of ad sets."""
-        return await self._change(intents, self._bid)
+        return await self._change(intents)
 
     @hookimpl
     async def place_bid(self, intents: Sequence[Intent]) -> Sequence[Receipt]:
         """The bid level for one customer's worth, with value as the goal."""
-        return await self._change(intents, self._value_bid)
+        return await self._change(intents)
 
     @hookimpl
     async def set_status(self, intents: Sequence[Intent]) -> Sequence[Receipt]:
         """Pause or activate ad sets."""
-        return await self._change(intents, self._status)
+        return await self._change(intents)
 
     @hookimpl
     async def reconcile(self, intents: Sequence[Intent]) -> Sequence[Receipt]:
-        """Meta keeps no key of ours: what is in force tells whether a change was made."""
+        """Meta keeps no key of ours: what is in force tells whether a change was made, else the account's history."""
         account = await self._read_account()
         campaigns = {each.campaign_id: each for each in account.campaigns}
         now = self._context.clock.now()
-        return [_settled(intent, campaigns.get(intent.campaign_id), now) for intent in intents]
+        receipts: list[Receipt | None] = []
+        for intent in intents:
+            campaign = campaigns.get(intent.campaign_id)
+            if campaign is None:
+                receipts.append(Receipt(intent.key, Outcome.REJECTED, "UNKNOWN_CAMPAIGN"))
+                continue
+            value, wanted = in_force(intent, campaign, account.places[intent.campaign_id])
+            if value == wanted:
+                receipts.append(Receipt(intent.key, Outcome.ACCEPTED, "IN_FORCE"))
+            elif value == intent.before:
+                receipts.append(Receipt(intent.key, Outcome.REJECTED, "NOT_APPLIED"))
+            else:
+                receipts.append(None)
+        if None not in receipts:
+            return [each for each in receipts if each is not None]
+        open_since = min(intent.at for intent, each in zip(intents, receipts, strict=True) if each is None)
+        edits = await self._edits_if_told(Instant(open_since - SKEW))
+        return [
+            each if each is not None else self._from_history(intent, campaigns[intent.campaign_id], edits, now)
+            for intent, each in zip(intents, receipts, strict=True)
+        ]
 
     @hookimpl
     async def upload_conversions(self, conversions: Sequence[Conversion]) -> Sequence[Receipt]:
         """Values of customers for the clicks that brought them; Meta drops a second event with the same id."""
-        body = events_body(self._config, conversions, self._context.clock.now())
-        try:
-            answer = await self._client.post_json(f"{self._config.pixel_id}/events", body, Received)
-        except UnknownOutcome as error:
-            raise UnknownOutcome(str(error), tuple(each.key for each in conversions)) from None
-        if answer.events_received != len(conversions):
-            return [Receipt(each.key, Outcome.UNKNOWN, "PARTLY_RECEIVED") for each in conversions]
-        return [Receipt(each.key, Outcome.ACCEPTED, vendor_ref=answer.fbtrace_id) for each in conversions]
+        now = self._context.clock.now()
+        refused, sendable = judged(conversions, now)
+        answers: dict[str, Receipt] = {each.key: each for each in refused}
+        if sendable:
+            body = events_body(self._config, sendable, now)
+            keys = tuple(each.key for each in sendable)
+            try:
+                answer = await self._client.post_json(f"{self._config.pixel_id}/events", body, Received)
+            except UnknownOutcome as error:
+                raise UnknownOutcome(str(error), keys) from None
+            whole = answer.events_received == len(sendable)
+            for key in keys:
+                answers[key] = (
+                    Receipt(key, Outcome.ACCEPTED, vendor_ref=answer.fbtrace_id)
+                    if whole
+                    else Receipt(key, Outcome.UNKNOWN, "PARTLY_RECEIVED")
+                )
+        return [answers[each.key] for each in conversions]
 
     @hookimpl
     async def close(self) -> None:
         """Nothing to let go of: connections belong to the context."""
+
+    async def fetch_edits(self, since: Instant) -> Sequence[Edit]:
+        """Edits of budgets, bids and states since an instant, whoever made them, newest first.
+
+        Not a hook: for whoever looks for edits that were not the agent's. Raises as a read.
+        """
+        currency = (await self._facts()).currency
+        found: list[Edit] = []
+        params = {"since": iso(since), "fields": ACTIVITY_FIELDS, "limit": str(self._config.page_size)}
+        for _ in range(MOST_PAGES):
+            page = await self._client.read(f"{self._act}/activities", Activities, **params)
+            found += edits_of(page.data, currency)
+            following = page.paging.cursor
+            if not following:
+                return found
+            if following == params.get("after"):
+                break
+            params["after"] = following
+        raise Temporary("the answer of Meta is garbled: its pages do not end")
 
     # -- reading --------------------------------------------------------------------------------------------------
 
@@ -167,6 +213,11 @@ class MetaConnector:
 
     def _as_of(self, now: Instant) -> Instant:
         return Instant(now - round(self._config.data_age_s * SECOND))
+
+    def _skipped(self, rows: int) -> None:
+        if rows:
+            self._context.metrics.count("rows_skipped", rows)
+            self._context.log.warning("rows_skipped", f"{rows} rows of a report of Meta make no sense", rows=rows)
 
     async def _read_account(self) -> Account:
         currency = (await self._facts()).currency
@@ -199,50 +250,60 @@ class MetaConnector:
         )
         return self._account
 
-    async def _insights(self, fields: str, first_day: str, last_day: str, after: str) -> Insights:
-        more = {"after": after} if after else {}
-        return await self._client.read(
-            f"{self._act}/insights",
-            Insights,
-            level="adset",
-            time_increment="1",
-            time_range=mapping.time_range(first_day, last_day),
-            fields=fields,
-            limit=str(self._config.page_size),
-            **more,
-        )
+    async def _edits_if_told(self, since: Instant) -> Sequence[Edit] | None:
+        """The history, or None where it cannot be read: the question stays open then."""
+        try:
+            return await self.fetch_edits(since)
+        except PluginError as error:
+            self._context.log.warning("history_unread", f"the account's history could not be read: {error}")
+            return None
+
+    def _from_history(self, intent: Intent, campaign: Campaign, edits: Sequence[Edit] | None, now: Instant) -> Receipt:
+        assert self._account is not None
+        place = self._account.places[intent.campaign_id]
+        return settled(intent, in_force(intent, campaign, place)[1], (place.ad_set, place.budget), edits, now)
 
     # -- changing -------------------------------------------------------------------------------------------------
 
-    async def _change(
-        self, intents: Sequence[Intent], make: Callable[[Intent, Place, str], tuple[str, Fields]]
-    ) -> list[Receipt]:
-        """One request for each intent; when Meta asks for patience the rest is not sent."""
+    async def _change(self, intents: Sequence[Intent]) -> list[Receipt]:
+        """One request for one intent, batches for more; when Meta asks for patience the rest is not sent."""
         account = self._account or await self._read_unsent()
         currency = (await self._facts()).currency
-        receipts: list[Receipt] = []
-        stopped = ""
+        answers: dict[str, Receipt] = {}
+        waiting: list[tuple[Intent, Change]] = []
         for intent in intents:
             place = account.places.get(intent.campaign_id)
-            if stopped or place is None:
-                receipts.append(Receipt(intent.key, Outcome.REJECTED, stopped or "UNKNOWN_CAMPAIGN"))
-                continue
             try:
-                node, fields = make(intent, place, currency)
-                if not fields:
-                    raise Rejected("the ad set has no such lever", "NO_SUCH_LEVER")
-                await self._client.write(node, mapping.form(fields))
-            except PluginError as error:
+                if place is None:
+                    raise Rejected(f"there is no ad set {intent.campaign_id[:40]}", "UNKNOWN_CAMPAIGN")
+                waiting.append((intent, change_of(intent, place, currency)))
+            except Rejected as error:
                 if len(intents) == 1:
                     raise
-                if isinstance(error, RateLimited):
-                    self._context.throttle(retry_at=Instant(error.retry_at))
-                outcome, reason = _meaning(error)
-                stopped = reason if isinstance(error, RateLimited | AuthExpired) else ""
-                receipts.append(Receipt(intent.key, outcome, reason))
-                continue
-            receipts.append(Receipt(intent.key, Outcome.ACCEPTED))
-        return receipts
+                answers[intent.key] = Receipt(intent.key, Outcome.REJECTED, error.reason)
+        if len(intents) == 1:
+            await self._client.write(*waiting[0][1])
+            return [Receipt(intents[0].key, Outcome.ACCEPTED)]
+        stopped, first = "", True
+        while waiting:
+            batch, waiting = _batch(waiting)
+            problems: Sequence[PluginError | None]
+            if stopped:
+                problems = [Rejected("not sent", stopped)] * len(batch)
+            else:
+                try:
+                    problems = await self._client.write_many([change for _, change in batch])
+                except PluginError as error:
+                    if first and isinstance(error, RateLimited | AuthExpired | Outdated):
+                        raise  # nothing was done at all
+                    problems = [error] * len(batch)
+            first = False
+            for (intent, _), problem in zip(batch, problems, strict=True):
+                outcome, reason = _meaning(problem)
+                answers[intent.key] = Receipt(intent.key, outcome, reason)
+                if isinstance(problem, RateLimited | AuthExpired):
+                    stopped = reason
+        return [answers[each.key] for each in intents]
 
     async def _read_unsent(self) -> Account:
         """Where the levers are, for a change right after a start; a failure here means that nothing was sent."""
@@ -253,72 +314,29 @@ class MetaConnector:
         except PluginError as error:
             raise Rejected(str(error), "NOT_SENT") from None
 
-    # -- requests -------------------------------------------------------------------------------------------------
 
-    @staticmethod
-    def _budget(intent: Intent, place: Place, currency: str) -> tuple[str, Fields]:
-        return place.budget, {"daily_budget": _minor(intent.after, currency)}
-
-    @staticmethod
-    def _bid(intent: Intent, place: Place, currency: str) -> tuple[str, Fields]:
-        if place.lever is not Lever.BID_AMOUNT:
-            return place.ad_set, {}
-        return place.ad_set, {"bid_amount": _minor(intent.after, currency)}
-
-    @staticmethod
-    def _value_bid(intent: Intent, place: Place, currency: str) -> tuple[str, Fields]:
-        """Value as the goal, and the strategy with it where the ad set has one of its own (CON-12)."""
-        fields: Fields = {"optimization_goal": "VALUE"}
-        if place.lever is Lever.MIN_ROAS and intent.ltv_micros:
-            floor = mapping.roas_floor(intent.ltv_micros, intent.after)
-            return place.ad_set, fields | {"bid_constraints": {"roas_average_floor": floor}}
-        if place.lever is not Lever.BID_AMOUNT:
-            return place.ad_set, {}
-        fields["bid_amount"] = _minor(intent.after, currency)
-        if place.own_strategy:
-            fields["bid_strategy"] = mapping.BID_CAP
-        return place.ad_set, fields
-
-    @staticmethod
-    def _status(intent: Intent, place: Place, currency: str) -> tuple[str, Fields]:
-        return place.ad_set, {"status": "ACTIVE" if intent.after else "PAUSED"}
+def _batch(waiting: list[tuple[Intent, Change]]) -> tuple[list[tuple[Intent, Change]], list[tuple[Intent, Change]]]:
+    """The next batch and the rest: at most fifty, and no node twice, for Meta does not promise an order."""
+    nodes: set[str] = set()
+    for number, (_, (node, _)) in enumerate(waiting):
+        if number == MAX_BATCH or node in nodes:
+            return waiting[:number], waiting[number:]
+        nodes.add(node)
+    return waiting, []
 
 
-def _minor(micros: int, currency: str) -> int:
-    try:
-        return mapping.minor_of_micros(micros, currency)
-    except ValueError as error:
-        raise Rejected(str(error), "NOT_A_MINOR_UNIT") from None
-
-
-def _settled(intent: Intent, campaign: Campaign | None, now: Instant) -> Receipt:
-    """What the value in force says about a change whose answer never came."""
-    if campaign is None:
-        return Receipt(intent.key, Outcome.REJECTED, "UNKNOWN_CAMPAIGN")
-    match intent.kind:
-        case IntentKind.SET_BUDGET:
-            value = campaign.daily_budget_micros
-        case IntentKind.SET_STATUS:
-            value = int(campaign.status is CampaignStatus.ACTIVE)
-        case IntentKind.ADJUST_BID | IntentKind.PLACE_BID:
-            value = campaign.bid_micros
-    if value == intent.after:
-        return Receipt(intent.key, Outcome.ACCEPTED, "IN_FORCE")
-    if value == intent.before or intent.kind is IntentKind.PLACE_BID:
-        return Receipt(intent.key, Outcome.REJECTED, "NOT_APPLIED")
-    if now - intent.at > TOO_OLD:
-        return Receipt(intent.key, Outcome.REJECTED, "SUPERSEDED")
-    return Receipt(intent.key, Outcome.UNKNOWN, "CHANGED_BY_OTHERS")
-
-
-def _meaning(error: PluginError) -> tuple[Outcome, str]:
-    match error:
+def _meaning(problem: PluginError | None) -> tuple[Outcome, str]:
+    match problem:
+        case None:
+            return Outcome.ACCEPTED, ""
         case Rejected():
-            return Outcome.REJECTED, error.reason
+            return Outcome.REJECTED, problem.reason
         case RateLimited():
             return Outcome.REJECTED, "RATE_LIMITED"
         case AuthExpired():
             return Outcome.REJECTED, "AUTH_EXPIRED"
+        case Outdated():
+            return Outcome.REJECTED, "OUTDATED"
         case Unsupported():
             return Outcome.REJECTED, "UNSUPPORTED"
     return Outcome.UNKNOWN, "NO_ANSWER"

@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from kiki_agent import HttpAnswer
 from kiki_agent.errors import AuthExpired, Outdated, PluginError, RateLimited, Rejected, Temporary, UnknownOutcome
-from kiki_agent.model import HOUR, MINUTE, SECOND, Instant
+from kiki_agent.model import MINUTE, SECOND, Instant
 
 THROTTLED = frozenset({4, 17, 32, 613, *range(80_000, 80_015)})
 """Application, user, page and business-use-case limits (rate limiting page)."""
 TRANSIENT = frozenset({1, 2})
 """Meta's own trouble."""
 NO_ACCESS = frozenset({10, 102, 190, *range(200, 300)})
-OUTDATED = frozenset({2635})
+OUTDATED = frozenset({12, 2635})
+UNKNOWN_PATH = 2500
+"""Our paths are fixed, so a path Meta does not know is a version it does not know."""
 PATIENCE = 5 * MINUTE
 """Wait when Meta does not say how long."""
-EDITED_TOO_OFTEN = 1_487_632
-"""Subcode of code 17 after too many budget changes of one ad set within an hour; our reading."""
+EDITED_TOO_OFTEN = frozenset({1_487_632, 1_487_633})
+"""Subcodes, with code 17 or 613, after more than four budget changes of one ad set within an hour. One ad set is closed
+by them, not the account: others must not wait for it. Our reading: the rate limiting page names only the code."""
+TOO_MUCH_DATA = (1, 99)
+"""Code and subcode of a report that is too big to be made while the client waits."""
+
+_TOKEN = re.compile(r"\bEAA[A-Za-z0-9]{12,}")
+"""What Meta's access tokens look like; its texts quote the one they refuse."""
+MAX_TEXT = 200
 
 
 class GraphError(msgspec.Struct):
@@ -37,49 +48,83 @@ class _Envelope(msgspec.Struct):
     error: GraphError
 
 
+@dataclass(frozen=True, slots=True)
+class Speaker:
+    """Who asked: what an error's text names, and what it must never show."""
+
+    instance: str
+    version: str
+    secrets: tuple[str, ...]
+
+    def shown(self, text: str) -> str:
+        """Meta's words, without our secrets and not too many."""
+        for secret in self.secrets:
+            text = text.replace(secret, "***")
+        return _TOKEN.sub("***", text)[:MAX_TEXT]
+
+    def outdated(self) -> Outdated:
+        """The version in the settings is no longer spoken, or not yet."""
+        return Outdated(
+            f"API version {self.version} is not accepted by Meta: set connector.{self.instance}.api_version to a"
+            " current one"
+        )
+
+
 def error_of(answer: HttpAnswer) -> GraphError | None:
     """The error in an answer; None when it carries none."""
+    if b'"error"' not in answer.body:
+        return None
     try:
         return msgspec.json.decode(answer.body, type=_Envelope).error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
 
 
-def meaning(answer: HttpAnswer, version: str, now: Instant, *, write: bool) -> PluginError:
+def meaning(answer: HttpAnswer, speaker: Speaker, now: Instant, *, write: bool) -> PluginError:
     """What an answer that is no success means."""
     error = error_of(answer)
     if error is None:
-        text = f"Meta answered {answer.status} with {len(answer.body)} bytes that are no error of its API"
-        if answer.status == 429:
-            return RateLimited(text, answer.retry_at(now) or Instant(now + PATIENCE))
-        if answer.status in (401, 403):
-            return AuthExpired(text)
-        if answer.status == 404:
-            return Outdated(f"there is nothing at version {version} of Meta's API; set api_version to a current one")
-        if 400 <= answer.status < 500:
-            return Rejected(text, f"HTTP_{answer.status}")
-        return UnknownOutcome(text) if write else Temporary(text)
-    text = f"Meta answered {answer.status} code {error.code}/{error.error_subcode}: {error.message[:200]}"
+        return _bare(answer, speaker, now, write=write)
+    text = f"Meta answered {answer.status} code {error.code}/{error.error_subcode}: {speaker.shown(error.message)}"
+    if error.error_subcode in EDITED_TOO_OFTEN:
+        return Rejected(text, "BUDGET_EDITED_TOO_OFTEN")
     if error.code in THROTTLED or answer.status == 429:
-        return RateLimited(text, retry_at(answer, error, now))
-    if error.code in OUTDATED or ("version" in error.message.lower() and error.code == 2635):
-        return Outdated(f"Meta does not speak API version {version} any more; set api_version to a current one")
-    if error.code in NO_ACCESS:
+        return RateLimited(text, retry_at(answer, now))
+    if error.code in OUTDATED or (error.code == UNKNOWN_PATH and "path" in error.message.lower()):
+        return speaker.outdated()
+    if error.code in NO_ACCESS or answer.status == 401 or (error.code == UNKNOWN_PATH and "token" in error.message):
         return AuthExpired(text)
+    if (error.code, error.error_subcode) == TOO_MUCH_DATA and not write:
+        return Rejected(text, "TOO_MUCH_DATA")
     if error.is_transient or error.code in TRANSIENT or answer.status >= 500:
         return UnknownOutcome(text) if write else Temporary(text)
-    if (error.code, error.error_subcode) == (100, 33) and not write:
-        return Temporary(text)
     return Rejected(text, f"META_{error.code}" + (f"_{error.error_subcode}" if error.error_subcode else ""))
 
 
-def retry_at(answer: HttpAnswer, error: GraphError, now: Instant) -> Instant:
-    """When Meta lets us in again: what its usage headers say, an hour after too many edits, else five minutes."""
-    if error.error_subcode == EDITED_TOO_OFTEN:
-        return Instant(now + HOUR)
+def _bare(answer: HttpAnswer, speaker: Speaker, now: Instant, *, write: bool) -> PluginError:
+    """An answer without an error of the Graph API: a proxy's, a page, or nothing at all."""
+    text = f"Meta answered {answer.status} with {len(answer.body)} bytes that are no error of its API"
+    if answer.status == 429:
+        return RateLimited(text, retry_at(answer, now))
+    if answer.status in (401, 403):
+        return AuthExpired(text)
+    if answer.status in (404, 410):
+        return speaker.outdated()
+    if 400 <= answer.status < 500:
+        return Rejected(text, f"HTTP_{answer.status}")
+    return UnknownOutcome(text) if write else Temporary(text)
+
+
+def retry_at(answer: HttpAnswer, now: Instant) -> Instant:
+    """When Meta lets us in again: what its usage headers or Retry-After say, else in five minutes."""
     wait = usage_of(answer)[1]
     header = answer.retry_at(now)
-    return Instant(max(now + wait if wait else now + PATIENCE, header or 0))
+    if not wait and header is not None:
+        return header
+    return Instant(max(now + (wait or PATIENCE), header or 0))
+
+
+USAGE_HEADERS = ("x-business-use-case-usage", "x-ad-account-usage", "x-fb-ads-insights-throttle", "x-app-usage")
 
 
 def usage_of(answer: HttpAnswer) -> tuple[float, int]:
@@ -89,18 +134,18 @@ def usage_of(answer: HttpAnswer) -> tuple[float, int]:
     """
     shares: list[float] = [0.0]
     wait = 0
-    for uses in _json(answer, "x-business-use-case-usage").values():
+    for uses in _json(answer, USAGE_HEADERS[0]).values():
         for use in uses if isinstance(uses, list) else ():
             if isinstance(use, dict):
                 shares += [_number(use.get(name)) for name in ("call_count", "total_cputime", "total_time")]
                 wait = max(wait, round(_number(use.get("estimated_time_to_regain_access")) * MINUTE))
-    account = _json(answer, "x-ad-account-usage")
+    account = _json(answer, USAGE_HEADERS[1])
     shares.append(_number(account.get("acc_id_util_pct")))
     if shares[-1] >= 100:
         wait = max(wait, round(_number(account.get("reset_time_duration")) * SECOND))
-    insights = _json(answer, "x-fb-ads-insights-throttle")
+    insights = _json(answer, USAGE_HEADERS[2])
     shares += [_number(insights.get(name)) for name in ("app_id_util_pct", "acc_id_util_pct")]
-    app = _json(answer, "x-app-usage")
+    app = _json(answer, USAGE_HEADERS[3])
     shares += [_number(app.get(name)) for name in ("call_count", "total_cputime", "total_time")]
     return max(shares) / 100, wait
 

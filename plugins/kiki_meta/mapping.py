@@ -1,26 +1,28 @@
 """Meta's words and units, and ours: minor units of the currency, text for every number, ad sets for campaigns.
 
-Budgets and bids are whole numbers of the account's minor unit: cents for USD, yen for JPY. They are read as text and
-written as integers. Spend is decimal text in whole units, a ROAS floor is ROAS x 10,000.
+Budgets and bids are whole numbers of what Meta counts a currency in (`currency.py`): cents for USD, yen for JPY. They
+are read as text and written as integers. Spend is decimal text in whole units, a ROAS floor is ROAS x 10,000.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from decimal import Decimal, InvalidOperation
 from enum import Enum, auto
 
 import msgspec
 
 from kiki_agent.errors import Temporary
-from kiki_agent.model import Campaign, CampaignStatus, PerformanceRow, SpendRow, minor_exponent
+from kiki_agent.model import Campaign, CampaignStatus, PerformanceRow, SpendRow
 from kiki_agent.model.money import MAX_MICROS, MICROS
+from kiki_meta.currency import offset, step_micros
 
 ACCOUNT_FIELDS = "currency,timezone_name,account_status,min_daily_budget"
 CAMPAIGN_FIELDS = "id,name,status,effective_status,daily_budget,lifetime_budget,bid_strategy"
 AD_SET_FIELDS = (
-    "id,name,campaign_id,status,effective_status,daily_budget,lifetime_budget,bid_amount,bid_strategy,"
+    "id,name,campaign_id,status,effective_status,daily_budget,lifetime_budget,bid_amount,bid_strategy,bid_constraints,"
     "optimization_goal,learning_stage_info"
 )
 INSIGHT_FIELDS = "adset_id,spend,impressions,clicks,actions,action_values"
@@ -57,6 +59,8 @@ class Place:
     lever: Lever
     own_strategy: bool
     """False where the campaign holds the budget, and with it the bid strategy."""
+    floor: int = 0
+    """The ROAS floor in force, ROAS x 10,000; 0 = none."""
 
 
 class CampaignNode(msgspec.Struct):
@@ -77,6 +81,12 @@ class Learning(msgspec.Struct):
     status: str = ""
 
 
+class Constraints(msgspec.Struct):
+    """What bounds the bids of an ad set besides its bid."""
+
+    roas_average_floor: Text = 0
+
+
 class AdSetNode(msgspec.Struct):
     """An ad set."""
 
@@ -89,6 +99,7 @@ class AdSetNode(msgspec.Struct):
     lifetime_budget: Text = "0"
     bid_amount: Text = 0
     bid_strategy: str = ""
+    bid_constraints: Constraints | None = None
     learning_stage_info: Learning | None = None
 
 
@@ -108,13 +119,13 @@ class Action(msgspec.Struct):
 
 
 class Insight(msgspec.Struct):
-    """One ad set on one day."""
+    """One ad set on one day. Meta leaves actions out when there were none, and never the rest."""
 
     adset_id: str = ""
     date_start: str = ""
-    spend: Text = "0"
-    impressions: Text = "0"
-    clicks: Text = "0"
+    spend: Text | None = None
+    impressions: Text | None = None
+    clicks: Text | None = None
     actions: list[Action] = []
     action_values: list[Action] = []
 
@@ -167,29 +178,26 @@ class Account:
     """By ad set id."""
 
 
-def offset(currency: str) -> int:
-    """Minor units in one unit: 100 for USD, 1 for JPY, 1,000 for KWD."""
-    return int(10 ** minor_exponent(currency))
-
-
 def micros_of_minor(value: Text, currency: str, what: str) -> int:
     """Micros of an amount in minor units. Raises Temporary for anything but a whole number that can be believed."""
     text = str(value)
     if isinstance(value, bool) or not text.isascii() or not text.isdecimal() or len(text) > 15:
         raise Temporary(f"the answer of Meta is garbled: {what} is {text[:24]!r}")
-    return int(text) * (MICROS // offset(currency))
+    return int(text) * step_micros(currency)
 
 
 def minor_of_micros(micros: int, currency: str) -> int:
     """Minor units of micros. Raises ValueError when they are no whole number of them: nothing is rounded here."""
-    units, rest = divmod(micros, MICROS // offset(currency))
-    if rest:
-        raise ValueError(f"{micros} micros are no whole number of the minor unit of {currency}")
+    units, rest = divmod(micros, step_micros(currency))
+    if rest or micros < 0:
+        raise ValueError(
+            f"{micros} micros are no whole number of what Meta counts {currency} in (1/{offset(currency)})"
+        )
     return units
 
 
-def micros_of(value: Text, what: str) -> int:
-    """Micros of decimal text in whole units."""
+def micros_of(value: Text | None, what: str) -> int:
+    """Micros of decimal text in whole units. Raises Temporary for what is absent, negative or no number."""
     try:
         exact = Decimal(str(value))
     except InvalidOperation:
@@ -199,7 +207,7 @@ def micros_of(value: Text, what: str) -> int:
     return int((exact * MICROS).to_integral_value())
 
 
-def count_of(value: Text, what: str) -> int:
+def count_of(value: Text | None, what: str) -> int:
     """A whole number out of text; fractions, which modelled conversions can have, are rounded half to even."""
     return int(Decimal(micros_of(value, what)).scaleb(-6).to_integral_value())
 
@@ -220,7 +228,7 @@ def account_of(
     """Ad sets with budgets and levers. Raises Temporary on what makes no sense."""
     parents = {each.id: each for each in campaigns}
     found = Account()
-    step = MICROS // offset(currency)
+    step = step_micros(currency)
     for node in ad_sets:
         parent = parents.get(node.campaign_id)
         if parent is None:
@@ -269,7 +277,8 @@ def _ad_set(
         steers_budget=daily > 0,
         learning=node.learning_stage_info is not None and node.learning_stage_info.status == LEARNING,
     )
-    place = Place(node.id, parent.id if above else node.id, lever, own_strategy=not above)
+    floor = _whole(node.bid_constraints.roas_average_floor) if node.bid_constraints is not None else 0
+    place = Place(node.id, parent.id if above else node.id, lever, own_strategy=not above, floor=floor)
     return campaign, place
 
 
@@ -280,25 +289,32 @@ def _status(node: AdSetNode, parent: CampaignNode) -> CampaignStatus:
     return CampaignStatus.ACTIVE if node.status == parent.status == "ACTIVE" else CampaignStatus.PAUSED
 
 
-def performance_rows(rows: Sequence[Insight], purchase: str) -> list[PerformanceRow]:
-    """One ad set and day each; rows that make no sense are left out, as their numbers could be booked wrongly."""
-    found = []
+def _whole(value: Text) -> int:
+    text = str(value)
+    if isinstance(value, bool) or not text.isascii() or not text.isdecimal() or len(text) > 15:
+        raise Temporary(f"the answer of Meta is garbled: a ROAS floor is {text[:24]!r}")
+    return int(text)
+
+
+def performance_rows(rows: Sequence[Insight], purchase: str, first_day: str, last_day: str) -> list[PerformanceRow]:
+    """One ad set and day each. Rows that make no sense, and those of days nobody asked for, are left out: their numbers
+    could be booked wrongly. The caller counts what is missing."""
+    found: dict[tuple[str, str], PerformanceRow] = {}
     for row in rows:
         try:
-            found.append(
-                PerformanceRow(
-                    row.adset_id,
-                    row.date_start,
-                    count_of(row.impressions, "impressions"),
-                    count_of(row.clicks, "clicks"),
-                    count_of(_one(row.actions, purchase), "purchases"),
-                    micros_of(row.spend, "spend"),
-                    micros_of(_one(row.action_values, purchase), "a purchase value"),
-                )
+            _expect(row, first_day, last_day)
+            found[row.adset_id, row.date_start] = PerformanceRow(
+                row.adset_id,
+                row.date_start,
+                count_of(row.impressions, "impressions"),
+                count_of(row.clicks, "clicks"),
+                count_of(_one(row.actions, purchase), "purchases"),
+                micros_of(row.spend, "spend"),
+                micros_of(_one(row.action_values, purchase), "a purchase value"),
             )
         except Temporary:
             continue
-    return found
+    return list(found.values())
 
 
 def _one(actions: Sequence[Action], purchase: str) -> Text:
@@ -306,9 +322,39 @@ def _one(actions: Sequence[Action], purchase: str) -> Text:
     return next((each.value for each in actions if each.action_type == purchase), "0")
 
 
-def spend_rows(rows: Sequence[Insight]) -> list[SpendRow]:
-    """Spend of one ad set on one day each. Raises Temporary: spend that cannot be read must not count as none."""
-    return [SpendRow(row.adset_id, row.date_start, micros_of(row.spend, "spend")) for row in rows]
+def spend_rows(rows: Sequence[Insight], first_day: str, last_day: str) -> list[SpendRow]:
+    """Spend of one ad set on one day each. Raises Temporary: spend that cannot be read must not count as none.
+
+    A row that comes twice, which pages that shift can bring about, counts once, with the higher spend.
+    """
+    found: dict[tuple[str, str], SpendRow] = {}
+    for row in rows:
+        _expect(row, first_day, last_day)
+        spend = micros_of(row.spend, "spend")
+        key = row.adset_id, row.date_start
+        known = found.get(key)
+        if known is None or known.spend_micros < spend:
+            found[key] = SpendRow(row.adset_id, row.date_start, spend)
+    return list(found.values())
+
+
+def _expect(row: Insight, first_day: str, last_day: str) -> None:
+    """A row is one of those that were asked for."""
+    if not row.adset_id.isascii() or not row.adset_id.isdecimal():
+        raise Temporary(f"the answer of Meta is garbled: an ad set's id is {row.adset_id[:24]!r}")
+    if not (first_day <= row.date_start <= last_day and _is_day(row.date_start)):
+        got = row.date_start[:12]
+        raise Temporary(f"the answer of Meta is garbled: asked for {first_day} to {last_day}, got {got!r}")
+
+
+def _is_day(text: str) -> bool:
+    if len(text) != 10:
+        return False
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def time_range(first_day: str, last_day: str) -> str:

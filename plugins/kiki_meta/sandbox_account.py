@@ -7,12 +7,16 @@ Meta, and one campaign has a lifetime budget that nobody sets by the day.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from kiki_agent.model import HOUR, Instant, minor_exponent
+import msgspec
+
+from kiki_agent.model import HOUR, SECOND, Instant, iso
 from kiki_agent.model.money import MICROS
 from kiki_agent.sandbox import CampaignDay, Desk
+from kiki_meta.currency import step_micros
 
 FIRST_SET, FIRST_CAMPAIGN = 120_200_000_000_001, 120_100_000_000_001
 GROUPS = ((3, 4), (8, 9, 10))
@@ -20,6 +24,10 @@ GROUPS = ((3, 4), (8, 9, 10))
 UNCAPPED = 6
 LIFETIME = 14
 LEARNS_FOR = 6 * HOUR
+FIRST_FLOOR = 10_000
+"""ROAS floor of an ad set that bids for return before anyone moved it: 1.0."""
+KEPT_ACTIVITIES = 5_000
+ACTOR, APPLICATION = "100000000000001", "200000000000002"
 BIG_EDIT = 0.2
 """A budget that moves by more than this part of itself makes Meta learn anew."""
 
@@ -31,10 +39,14 @@ class MetaAccount:
         self.desk = desk
         self.account = account
         self.currency, self.timezone = currency, timezone
-        self.minor = MICROS // 10 ** minor_exponent(currency)
-        """Micros of one minor unit."""
+        self.minor = step_micros(currency)
+        """Micros of what the currency is counted in."""
         self.goals: dict[int, str] = {}
         self.strategies: dict[int, str] = {}
+        self.floors: dict[int, int] = {}
+        """ROAS floors, x 10,000."""
+        self.activities: deque[tuple[Instant, dict[str, Any]]] = deque(maxlen=KEPT_ACTIVITIES)
+        """Edits, oldest first."""
         self.learning_until: dict[int, Instant] = {}
         self._groups = {
             index: members
@@ -55,9 +67,8 @@ class MetaAccount:
 
     def strategy(self, index: int) -> str:
         """What bids for an ad set."""
-        if index == UNCAPPED:
-            return "LOWEST_COST_WITHOUT_CAP"
-        return self.strategies.get(index, "COST_CAP" if index % 7 == 5 else "LOWEST_COST_WITH_BID_CAP")
+        usual = "COST_CAP" if index % 7 == 5 else "LOWEST_COST_WITH_BID_CAP"
+        return self.strategies.get(index, "LOWEST_COST_WITHOUT_CAP" if index == UNCAPPED else usual)
 
     def budget_micros(self, index: int) -> int:
         """The whole budget an ad set spends from."""
@@ -116,7 +127,10 @@ class MetaAccount:
         if own:
             node["daily_budget"] = str(self.budget_micros(index) // self.minor)
             node["bid_strategy"] = self.strategy(index)
-        if self.strategy(index) != "LOWEST_COST_WITHOUT_CAP":
+        strategy = self.strategy(index)
+        if strategy == "LOWEST_COST_WITH_MIN_ROAS":
+            node["bid_constraints"] = {"roas_average_floor": self.floors.get(index, FIRST_FLOOR)}
+        elif strategy != "LOWEST_COST_WITHOUT_CAP":
             node["bid_amount"] = self.desk.bid_micros(index) // self.minor
         until = self.learning_until.get(index)
         if until is not None:
@@ -155,6 +169,23 @@ class MetaAccount:
             ]
             row["action_values"] = [{"action_type": name, "value": _units(day.revenue_micros)} for name in names]
         return row
+
+    def note(self, event: str, node: int, before: int, after: int, now: Instant) -> None:
+        """Keep an edit for the account's history; a run status is told one level down, in numbers."""
+        said: dict[str, Any] = {"old_value": before, "new_value": after}
+        if event.endswith("run_status"):
+            said = {"run_status": {"old_value": 1 if before else 15, "new_value": 1 if after else 15}}
+        moment = iso(Instant(now // SECOND * SECOND)).removesuffix("Z") + "+0000"
+        activity = {
+            "event_time": moment,
+            "event_type": event,
+            "object_id": str(node),
+            "actor_id": ACTOR,
+            "actor_name": "System user",
+            "application_id": APPLICATION,
+            "extra_data": msgspec.json.encode(said).decode(),
+        }
+        self.activities.append((now, activity))
 
     def edited(self, index: int, before: int, after: int, now: Instant) -> None:
         """A big edit of a budget makes Meta learn anew."""

@@ -6,33 +6,24 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import msgspec
-
 from kiki_agent.model import HOUR, Instant
 from kiki_agent.sandbox import Change
-from kiki_meta.sandbox_account import FIRST_CAMPAIGN, FIRST_SET, LIFETIME, UNCAPPED, MetaAccount
+from kiki_meta.sandbox_account import FIRST_CAMPAIGN, FIRST_SET, LIFETIME, MetaAccount
+from kiki_meta.sandbox_wire import Problem, decoded, only, whole, word
 
 BUDGET_EDITS_PER_HOUR = 4
 """Of one ad set; the next one blocks its budget for an hour (rate limiting page)."""
 STRATEGIES = ("COST_CAP", "LOWEST_COST_WITHOUT_CAP", "LOWEST_COST_WITH_BID_CAP", "LOWEST_COST_WITH_MIN_ROAS")
 GOALS = ("OFFSITE_CONVERSIONS", "VALUE", "LINK_CLICKS", "IMPRESSIONS", "REACH", "LANDING_PAGE_VIEWS")
-LARGEST_MINOR = 10**11
+"""Of Meta's 32 goals those that fit a shop's campaigns."""
+CAPPED = ("COST_CAP", "LOWEST_COST_WITH_BID_CAP")
+MIN_ROAS = "LOWEST_COST_WITH_MIN_ROAS"
 
 AD_SET_FIELDS = frozenset(
     {"daily_budget", "bid_amount", "bid_strategy", "bid_constraints", "status", "optimization_goal", "name",
      "execution_options"}
 )  # fmt: skip
 CAMPAIGN_FIELDS = frozenset({"daily_budget", "bid_strategy", "status", "name", "execution_options"})
-
-
-class Problem(Exception):
-    """A request that gets an error."""
-
-    def __init__(
-        self, code: int, message: str, *, status: int = 400, subcode: int = 0, transient: bool = False
-    ) -> None:
-        super().__init__(message)
-        self.code, self.message, self.status, self.subcode, self.transient = code, message, status, subcode, transient
 
 
 class Writer:
@@ -60,54 +51,71 @@ class Writer:
         self._campaign(index, fields, now)
 
     def _ad_set(self, index: int, fields: Mapping[str, Any], now: Instant) -> None:
-        _known(fields, AD_SET_FIELDS)
+        only(fields, AD_SET_FIELDS)
+        _named(fields)
         account = self.account
         moves: list[Change] = []
         after: list[Callable[[], None]] = []
         if "daily_budget" in fields:
-            if account.members(index):
+            if account.members(index) or index == LIFETIME:
                 raise Problem(100, "Ad set budgets cannot be set while the campaign has a budget.", subcode=1_885_621)
-            moves.append(self._budget(index, fields["daily_budget"], now, FIRST_SET + index))
+            moves.append(self._budget(index, fields, now, FIRST_SET + index))
         if "status" in fields:
-            status = _word(fields["status"], ("ACTIVE", "PAUSED"), "status")
+            status = word(fields["status"], ("ACTIVE", "PAUSED"), "status")
             moves.append(Change(index, "set_status", int(status == "ACTIVE")))
-        strategy = account.strategy(index)
+        if "optimization_goal" in fields:
+            goal = word(fields["optimization_goal"], GOALS, "optimization_goal")
+            after.append(lambda: account.goals.__setitem__(index, goal))
+        self._bids(index, fields, moves, after)
+        self._make(index, fields, moves, after, now, FIRST_SET + index)
+
+    def _bids(
+        self, index: int, fields: Mapping[str, Any], moves: list[Change], after: list[Callable[[], None]]
+    ) -> None:
+        """Strategy, bid and floor: a capped strategy needs a bid, one for return a floor and value as the goal."""
+        account = self.account
+        standing = strategy = account.strategy(index)
         if "bid_strategy" in fields:
             if account.members(index) or index == LIFETIME:
                 raise Problem(100, "The bid strategy is the campaign's while it has the budget.", subcode=1_885_737)
-            strategy = _word(fields["bid_strategy"], STRATEGIES, "bid_strategy")
+            strategy = word(fields["bid_strategy"], STRATEGIES, "bid_strategy")
             after.append(lambda: account.strategies.__setitem__(index, strategy))
-        if "optimization_goal" in fields:
-            goal = _word(fields["optimization_goal"], GOALS, "optimization_goal")
-            after.append(lambda: account.goals.__setitem__(index, goal))
+            if strategy in CAPPED and standing not in CAPPED and "bid_amount" not in fields:
+                raise Problem(100, "Bid amount is required for this bid strategy.", subcode=1_815_857)
+            if strategy == MIN_ROAS and standing != MIN_ROAS and "bid_constraints" not in fields:
+                raise Problem(100, "A ROAS floor is required for this bid strategy.", subcode=1_815_857)
         if "bid_constraints" in fields:
-            self._check_floor(fields["bid_constraints"], strategy)
+            floor = _floor(fields["bid_constraints"])
+            goal = fields.get("optimization_goal", account.goals.get(index))
+            if strategy != MIN_ROAS or goal != "VALUE":
+                raise Problem(100, "A ROAS floor needs LOWEST_COST_WITH_MIN_ROAS and the goal VALUE.")
+            after.append(lambda: account.floors.__setitem__(index, floor))
         if "bid_amount" in fields:
-            if strategy == "LOWEST_COST_WITHOUT_CAP" or index == UNCAPPED:
-                raise Problem(100, "bid_amount is not allowed with LOWEST_COST_WITHOUT_CAP.", subcode=1_815_857)
-            bid = _whole(fields["bid_amount"], "bid_amount")
+            if strategy not in CAPPED:
+                raise Problem(100, f"bid_amount is not allowed with {strategy}.", subcode=1_815_857)
+            bid = whole(fields["bid_amount"], "bid_amount")
             if bid < 1:
                 raise Problem(100, "The bid is below the minimum.", subcode=1_885_272)
             moves.append(Change(index, "adjust_bid", bid * account.minor))
-        self._make(index, fields, moves, after, now, FIRST_SET + index)
 
     def _campaign(self, index: int, fields: Mapping[str, Any], now: Instant) -> None:
-        _known(fields, CAMPAIGN_FIELDS)
+        only(fields, CAMPAIGN_FIELDS)
+        _named(fields)
         account = self.account
         moves: list[Change] = []
         after: list[Callable[[], None]] = []
         if "daily_budget" in fields:
             if not account.members(index):
                 raise Problem(100, "The budget of this campaign is held by its ad sets.", subcode=1_885_650)
-            moves.append(self._budget(index, fields["daily_budget"], now, FIRST_CAMPAIGN + index))
+            moves.append(self._budget(index, fields, now, FIRST_CAMPAIGN + index))
         if "bid_strategy" in fields:
             if not account.members(index):
                 raise Problem(100, "The bid strategy is set where the budget is.", subcode=1_885_737)
-            strategy = _word(fields["bid_strategy"], STRATEGIES, "bid_strategy")
+            strategy = word(fields["bid_strategy"], STRATEGIES, "bid_strategy")
             members = account.members(index)
             after.append(lambda: account.strategies.update(dict.fromkeys(members, strategy)))
         if "status" in fields:
-            status = _word(fields["status"], ("ACTIVE", "PAUSED"), "status")
+            status = word(fields["status"], ("ACTIVE", "PAUSED"), "status")
             moves += [
                 Change(each, "set_status", int(status == "ACTIVE")) for each in account.members(index) or (index,)
             ]
@@ -126,21 +134,33 @@ class Writer:
             raise Problem(100, "Nothing to change was given.")
         if "validate_only" in _options(fields):
             return
+        desk, unit = self.account.desk, self.account.minor
         for move in moves:
-            if move.kind == "set_budget":
-                before = self.account.budget_micros(index)
-                self.account.edited(index, before, move.after, now)
-                self._edits.setdefault(node, deque()).append(now)
-        self.account.desk.change(moves, now)
+            match move.kind:
+                case "set_budget":
+                    before = self.account.budget_micros(index)
+                    self.account.edited(index, before, move.after, now)
+                    self._edits.setdefault(node, deque()).append(now)
+                    scope = "campaign" if move.members else "ad_set"
+                    self.account.note(f"update_{scope}_budget", node, before // unit, move.after // unit, now)
+                case "set_status":
+                    scope = "ad_set" if node >= FIRST_SET else "campaign"
+                    self.account.note(f"update_{scope}_run_status", node, int(desk.active(index)), move.after, now)
+                case _:
+                    before = desk.bid_micros(index)
+                    self.account.note("update_ad_set_bidding", node, before // unit, move.after // unit, now)
+        desk.change(moves, now)
         for each in after:
             each()
 
-    def _budget(self, index: int, given: Any, now: Instant, node: int) -> Change:
-        amount = _whole(given, "daily_budget") * self.account.minor
+    def _budget(self, index: int, fields: Mapping[str, Any], now: Instant, node: int) -> Change:
+        amount = whole(fields["daily_budget"], "daily_budget") * self.account.minor
+        checking = "validate_only" in _options(fields)
         least = int(self.account.account_node()["min_daily_budget"]) * self.account.minor
         if amount < least:
             raise Problem(100, "Your budget is too low.", subcode=1_885_272)
-        self._check_edits(node, now)
+        if not checking:
+            self._check_edits(node, now)
         members = self.account.members(index)
         return Change(min(members or (index,)), "set_budget", amount, members=members)
 
@@ -156,24 +176,19 @@ class Writer:
             self._blocked[node] = Instant(now + HOUR)
             raise Problem(17, text, subcode=1_487_632)
 
-    @staticmethod
-    def _check_floor(given: Any, strategy: str) -> None:
-        if isinstance(given, str):
-            try:
-                given = msgspec.json.decode(given)
-            except msgspec.DecodeError:
-                given = None
-        if not isinstance(given, dict) or set(given) != {"roas_average_floor"}:
-            raise Problem(100, "Param bid_constraints must be an object with roas_average_floor.")
-        floor = _whole(given["roas_average_floor"], "roas_average_floor")
-        if strategy != "LOWEST_COST_WITH_MIN_ROAS" or not 100 <= floor <= 10_000_000:
-            raise Problem(100, "The ROAS floor is not allowed here, or out of range.")
+
+def _floor(given: Any) -> int:
+    if isinstance(given, str):
+        given = decoded(given, "Param bid_constraints")
+    if not isinstance(given, dict) or set(given) != {"roas_average_floor"}:
+        raise Problem(100, "Param bid_constraints must be an object with roas_average_floor.")
+    floor = whole(given["roas_average_floor"], "roas_average_floor")
+    if not 100 <= floor <= 10_000_000:
+        raise Problem(100, "The ROAS floor is out of range.")
+    return floor
 
 
-def _known(fields: Mapping[str, Any], known: frozenset[str]) -> None:
-    for name in fields:
-        if name not in known:
-            raise Problem(100, f"Unknown parameter: {name[:60]}")
+def _named(fields: Mapping[str, Any]) -> None:
     if "name" in fields and not (isinstance(fields["name"], str) and 0 < len(fields["name"]) <= 400):
         raise Problem(100, "Param name must be a string.")
 
@@ -181,26 +196,7 @@ def _known(fields: Mapping[str, Any], known: frozenset[str]) -> None:
 def _options(fields: Mapping[str, Any]) -> list[str]:
     given = fields.get("execution_options", [])
     if isinstance(given, str):
-        try:
-            given = msgspec.json.decode(given)
-        except msgspec.DecodeError:
-            given = [None]
+        given = decoded(given, "Param execution_options")
     if not isinstance(given, list) or any(each not in ("validate_only", "include_recommendations") for each in given):
         raise Problem(100, "Param execution_options must be one of {validate_only, include_recommendations}")
     return given
-
-
-def _whole(given: Any, name: str) -> int:
-    """An unsigned integer; in a form it is text, in JSON a number."""
-    text = str(given)
-    if isinstance(given, bool) or not text.isascii() or not text.isdecimal() or len(text) > 15:
-        raise Problem(100, f"(#100) Param {name} must be an integer")
-    if int(text) > LARGEST_MINOR:
-        raise Problem(100, f"(#100) Param {name} is too large")
-    return int(text)
-
-
-def _word(given: Any, known: tuple[str, ...], name: str) -> str:
-    if given not in known:
-        raise Problem(100, f"(#100) Param {name} must be one of {{{', '.join(known)}}}")
-    return str(given)

@@ -1,4 +1,8 @@
-"""Conversion values on their way to Meta: server events of the Conversions API."""
+"""Conversion values on their way to Meta: server events of the Conversions API.
+
+No datum about a person travels: an event names the click by Meta's own id of it, which is sent as it is (`fbc` must not
+be hashed), and carries what the conversion was worth. Nothing that would have to be hashed ever reaches a plugin.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +14,13 @@ import msgspec
 
 from kiki_agent import Conversion
 from kiki_agent.errors import Rejected
-from kiki_agent.model import SECOND, Instant, iso
+from kiki_agent.model import DAY, MINUTE, SECOND, Instant, Outcome, Receipt, iso
 from kiki_meta.config import MetaConfig
+
+OLDEST = 7 * DAY
+"""Meta refuses a whole request because of one older event (server event parameters)."""
+SKEW = 5 * MINUTE
+"""How far a shop's clock may run ahead of ours; such an event is told as of now, for Meta refuses the future."""
 
 
 class Received(msgspec.Struct):
@@ -21,14 +30,28 @@ class Received(msgspec.Struct):
     fbtrace_id: str = ""
 
 
+def judged(conversions: Sequence[Conversion], now: Instant) -> tuple[list[Receipt], list[Conversion]]:
+    """Those Meta would refuse, with the reason, and those that can be sent: one too old would take the others along."""
+    refused: list[Receipt] = []
+    sendable: list[Conversion] = []
+    for each in conversions:
+        if each.at <= now - OLDEST:
+            refused.append(Receipt(each.key, Outcome.REJECTED, "TOO_OLD"))
+        elif each.at > now + SKEW:
+            refused.append(Receipt(each.key, Outcome.REJECTED, "IN_THE_FUTURE"))
+        else:
+            sendable.append(each)
+    return refused, sendable
+
+
 def events_body(config: MetaConfig, conversions: Sequence[Conversion], now: Instant) -> object:
     """Body of `POST /{pixel}/events`. Raises Rejected when no data set is configured."""
     if not config.pixel_id:
         raise Rejected("pixel_id is not set: the data set that uploads go to", "NO_PIXEL")
-    return {"data": [_event(each, now) for each in conversions]}
+    return {"data": [_event(each, config.action_source, now) for each in conversions]}
 
 
-def _event(each: Conversion, now: Instant) -> dict[str, Any]:
+def _event(each: Conversion, source: str, now: Instant) -> dict[str, Any]:
     """One event: what it was worth, and how sure that is (CON-15). The click is named as the `fbc` cookie names it."""
     value = float(Decimal(each.value_micros).scaleb(-6))
     data: dict[str, Any] = {
@@ -40,11 +63,12 @@ def _event(each: Conversion, now: Instant) -> dict[str, Any]:
     }
     if each.order_id:
         data["order_id"] = each.order_id
+    at = min(each.at, now)
     return {
         "event_name": each.name,
-        "event_time": each.at // SECOND,
+        "event_time": at // SECOND,
         "event_id": each.order_id or each.key,
-        "action_source": "website",
-        "user_data": {"fbc": f"fb.1.{each.at // 1000}.{each.click_id}"},
+        "action_source": source,
+        "user_data": {"fbc": f"fb.1.{at // 1000}.{each.click_id}"},
         "custom_data": data,
     }
