@@ -97,6 +97,11 @@ def _instances(settings: Settings) -> Iterator[Conflict]:
 
 
 def _caps(instance: str, connector: ConnectorSettings) -> Iterator[Conflict]:
+    if connector.kind == "basic" and connector.window_cap is not None:
+        yield Conflict(
+            ("connector", instance, "window_cap"),
+            'found a cap, but a basic connector has no window; remove it or set kind = "smart"',
+        )
     if connector.daily_cap is None or connector.window_cap is None:
         return
     if micros_from_text(connector.window_cap) > micros_from_text(connector.daily_cap):
@@ -116,7 +121,7 @@ def _live(settings: Settings, given: set[str]) -> Iterator[Conflict]:
     if not active:
         yield Conflict(("connector",), "missing: live mode needs at least one [connector.<id>] table that is enabled")
     for instance, connector in active.items():
-        for cap in ("daily_cap", "window_cap"):
+        for cap in ("daily_cap", "window_cap") if connector.kind == "smart" else ("daily_cap",):
             if getattr(connector, cap) is None:
                 capped = ("connector", instance, cap)
                 yield Conflict(

@@ -212,6 +212,52 @@ class ValueSettings(Section):
     min_samples: Annotated[int, Field(ge=1)] = 1
 
 
+Multiplier = Annotated[float, Field(gt=0, le=100)]
+
+
+class MultiplierSettings(Section):
+    """What a platform's customers are worth against the client's median, for the fallback (RES-04)."""
+
+    google_ads: Multiplier = 1.0
+    meta: Multiplier = 1.0
+    tradedesk: Multiplier = 1.0
+    amazon: Multiplier = 1.0
+    microsoft: Multiplier = 1.0
+    x: Multiplier = 0.75
+    linkedin: Multiplier = 1.2
+    tiktok: Multiplier = 1.5
+
+
+class ResilienceSettings(Section):
+    """What happens when a platform fails; holds for every connector that says nothing else (RES-01 to RES-04)."""
+
+    failure_threshold: Annotated[int, Field(ge=1, le=100)] = 3
+    slow_call_ms: Annotated[int, Field(ge=1, le=600_000)] = 500
+    slow_batch_ms: Annotated[int, Field(ge=1, le=600_000)] = 30_000
+    reset_timeout_s: Seconds = 30.0
+    half_open_successes: Annotated[int, Field(ge=1, le=100)] = 2
+    read_retries: Annotated[int, Field(ge=0, le=5)] = 2
+    multipliers: MultiplierSettings = MultiplierSettings()
+
+
+class RateLimitSettings(Section):
+    """Calls a vendor takes from one account; what is left out is as its plugin says (CON-47)."""
+
+    calls: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    window_s: Seconds | None = None
+    burst: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+
+
+class CircuitSettings(Section):
+    """A connector's own thresholds; what is left out is as `[resilience]` says."""
+
+    failure_threshold: Annotated[int, Field(ge=1, le=100)] | None = None
+    slow_call_ms: Annotated[int, Field(ge=1, le=600_000)] | None = None
+    slow_batch_ms: Annotated[int, Field(ge=1, le=600_000)] | None = None
+    reset_timeout_s: Seconds | None = None
+    half_open_successes: Annotated[int, Field(ge=1, le=100)] | None = None
+
+
 class DemoSettings(Section):
     """The simulated market of demo and backtest."""
 
@@ -263,6 +309,10 @@ class ConnectorSettings(InstanceSettings):
     """Where the account's days begin at midnight; None: as the agent's own."""
     daily_cap: Cap | None = None
     window_cap: Cap | None = None
+    kind: Literal["smart", "basic"] = "smart"
+    """A basic connector has no spending window and no circuit of its own."""
+    rate_limit: RateLimitSettings = RateLimitSettings()
+    circuit: CircuitSettings = CircuitSettings()
     vendor_id: VendorId | None = None
     """The platform's id in the global vendor list of the IAB framework."""
 
@@ -296,6 +346,7 @@ class Settings(Section):
     governor: GovernorSettings = GovernorSettings()
     consent: ConsentSettings = ConsentSettings()
     value: ValueSettings = ValueSettings()
+    resilience: ResilienceSettings = ResilienceSettings()
     demo: DemoSettings = DemoSettings()
     log: LogSettings = LogSettings()
     plugins: PluginSettings = PluginSettings()

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from kiki_agent.config import ConnectorSettings, InstanceSettings
+from kiki_agent.config import ConnectorSettings, InstanceSettings, RateLimitSettings
 from kiki_agent.errors import Finding
 from kiki_agent.hooks.api import Offer
 from kiki_agent.hooks.discovery import Plugin, describe_error
 from kiki_agent.hooks.instance import Instance, Quarantine
+from kiki_agent.runtime.limiter import RateLimit
 from kiki_agent.hooks.specs import VERBS, is_marked
 
 Locate = Callable[[str], str]
@@ -71,6 +72,12 @@ def _plan_one(
         return Planned(instance)
     plugin, offer = match
     instance.plugin, instance.version, instance.rate_limit = plugin.name, plugin.version, offer.rate_limit
+    if isinstance(settings, ConnectorSettings):
+        try:
+            instance.rate_limit = merged_limit(offer.rate_limit, settings.rate_limit)
+        except ValueError as error:
+            findings.append(_finding(locate, f"{kind}.{instance_id}.rate_limit", str(error)))
+            return Planned(instance)
     instance.declared = tuple(name for name in VERBS[kind] if is_marked(offer.implementation, name))
     try:
         config = _strict(offer.config).model_validate(settings.options, context={"mode": mode})
@@ -84,6 +91,18 @@ def _plan_one(
         instance.set_aside(Quarantine.CONSTRUCT, text)
         return Planned(instance)
     return Planned(instance, offer, config)
+
+
+def merged_limit(stated: RateLimit | None, given: RateLimitSettings) -> RateLimit | None:
+    """The limit in force: what was given, else what the plugin states. Raises ValueError for half a limit."""
+    calls = given.calls if given.calls is not None else stated.calls if stated is not None else None
+    window_s = given.window_s if given.window_s is not None else stated.window_s if stated is not None else None
+    if calls is None and window_s is None and given.burst is None:
+        return None
+    if calls is None or window_s is None:
+        raise ValueError("expected calls and window_s, because the plugin states no limit that could be changed")
+    own_burst = stated.burst if stated is not None else None
+    return RateLimit(calls, window_s, given.burst if given.burst is not None else own_burst)
 
 
 def _say_missing(
