@@ -25,11 +25,13 @@ from kiki_agent.hooks.context import ContextFactory
 from kiki_agent.hooks.http import HttpClient
 from kiki_agent.hooks.manager import Plugins
 from kiki_agent.ledger import DecisionBook, Ledger, Outbox, Records
+from kiki_agent.ledger.fallback import Fallback
 from kiki_agent.ledger.upkeep import HeadLoop, VerifyLoop
 from kiki_agent.model import SECOND, Instant, Intent, Outcome, Platform, Receipt, micros_from_text
 from kiki_agent.model.money import MICROS
 from kiki_agent.notify import Alerts, DeliveryLoop, NewsLoop
 from kiki_agent.optimizer import Optimizer
+from kiki_agent.recovery import BackupLoop, Backups, RestoredHold, keep_before_migration, unfinished_restore
 from kiki_agent.runtime.clock import Clock
 from kiki_agent.runtime.log import get_logger
 from kiki_agent.runtime.loop import Loop
@@ -39,6 +41,8 @@ from kiki_agent.runtime.supervisor import Supervisor
 from kiki_agent.runtime.tasks import cancel_all
 from kiki_agent.shield import Caps, Shield
 from kiki_agent.store import Damaged, Store
+from kiki_agent.store.lock import LockFile
+from kiki_agent.store.schema import keep_copy, lock_path
 from kiki_agent.store.store import Synchronous
 from kiki_agent.value import Value, ValueLoop
 from kiki_agent.web import Services
@@ -63,6 +67,8 @@ class World:
     """Instance id -> its door to the outside: sockets, or the sandbox in process."""
     synchronous: Synchronous = "FULL"
     simulated: bool = False
+    backups: Backups | None = None
+    """Where backups of the database are made; None: nowhere, as in simulations."""
     locate: Callable[[str], str] = lambda key: "configuration"
     """Where a dotted key of the configuration stands, for findings about plugins."""
 
@@ -82,6 +88,8 @@ class Agent:
         self.calls = 0
         """Writes and read-backs that went out through the outbox."""
 
+    guard: LockFile | None = None
+    """The lock of a database that a stand-in stands for."""
     store: Store
     ledger: Ledger
     decisions: DecisionBook
@@ -127,12 +135,15 @@ class Agent:
         """Store, ledger, decisions: what was done before, and whether it can be trusted."""
         settings, world = self.settings, self.world
         now = world.clock.now()
-        hold: str | None = None
+        hold = unfinished_restore(world.database)
         try:
-            self.store = await self._open_store(world.database, now)
+            if hold is None:
+                self.store = await self._open_store(world.database, now)
         except Damaged as damage:
-            # Left as it is for whoever restores it. A stand-in keeps page and API up; the hold keeps money where it is.
             hold = f"the database is damaged: {damage}"
+        if hold is not None:
+            # Left as it is for whoever restores it. A stand-in keeps page and API up; the hold keeps money where it is.
+            self.guard = LockFile.take(lock_path(world.database))
             self.store = await self._open_store(world.database.with_suffix(".hold.db"), now)
         head = world.database.with_suffix(".head")
         self.ledger = await Ledger.open(self.store, head, client_id=settings.client_id, now=now, hold=hold)
@@ -167,7 +178,14 @@ class Agent:
         await self.consents.load(now)
 
     async def _open_store(self, path: Path, now: Instant) -> Store:
-        return await Store.open(path, synchronous=self.world.synchronous, readers=self.settings.store.readers, now=now)
+        kept = self.world.backups
+        return await Store.open(
+            path,
+            synchronous=self.world.synchronous,
+            readers=self.settings.store.readers,
+            now=now,
+            keep=keep_copy if kept is None else keep_before_migration(kept.folder, kept.known_head, now),
+        )
 
     async def _open_plugins(self, services: Services | None) -> None:
         world = self.world
@@ -184,6 +202,8 @@ class Agent:
             # requests travel in real time, however fast a demo's clock runs
             settle=round(self.settings.ledger.settle_s * SECOND * max(1.0, world.clock.speed)),
         )
+        if world.synchronous == "FULL" and self.guard is None:
+            self.outbox.fallback = Fallback(world.database.with_suffix(".cuts"))
         if services is not None:
             services.plugins, services.outbox = self.plugins, self.outbox
 
@@ -201,6 +221,14 @@ class Agent:
             self.store, accounts, lookback_days=settings.optimizer.lookback_days, now=now
         )
         self.outbox.confirm_handlers.append(self.accounts.confirm)
+        self.restored = RestoredHold(
+            self.store,
+            self.ledger,
+            tuple(self.connectors),
+            self.accounts.heard,
+            lambda reason: self.shield.hold(reason, "restore"),
+        )
+        await self.restored.load()
         platforms = sorted({platform.value for platform in self.platforms.values()})
         self.value = await Value.open(
             self.store,
@@ -233,7 +261,7 @@ class Agent:
 
     def _tie_loops(self, services: Services | None) -> None:
         """Make the loops; their order is the order in which they tick when due at one instant."""
-        settings = self.settings
+        settings, world = self.settings, self.world
         bidding = settings.bidding
         caller = self.plugins.caller
         self.pollers = tuple(
@@ -274,6 +302,14 @@ class Agent:
             loops.append(self.optimizer)
         loops.append(HeadLoop(self.ledger, self.decisions, self.store, settings.ledger.head_interval_s))
         loops.append(VerifyLoop(self.ledger, settings.ledger.verify_interval_s))
+        if self.restored.waiting:
+            loops.append(self.restored)
+        if world.backups is not None and self.guard is None:
+            world.backups.store = self.store
+            speed = world.clock.speed
+            loops.append(
+                BackupLoop(world.backups, settings.store.backup_interval_s, speed, lambda: self.ledger.hold_reason)
+            )
         loops.append(NewsLoop(self.alerts, self.signals, lambda: self.shield.hold_reason))
         if self.alerts.channels:
             loops.append(DeliveryLoop(self.alerts, caller))
@@ -290,6 +326,9 @@ class Agent:
         now = self.world.clock.now()
         await self.outbox.load(now)
         await self._together({f"reconcile:{name}": self._settle(name, now) for name in self.connectors})
+        if self.restored.waiting:
+            await self.optimizer.abandon_open(now)
+            await self.restored.note(now)
         await self.read_platforms()
 
     async def read_platforms(self) -> None:
@@ -329,6 +368,9 @@ class Agent:
         A call that does not finish in time is cut off and on record as unknown, so it cannot keep the record open.
         """
         stragglers: list[str] = []
+        if self.world.backups is not None:
+            await self.world.backups.close()
+            self.world.backups.store = None
         if hasattr(self, "plugins"):
             await self.plugins.caller.drain(CALLS_FINISH_S)
             stragglers = await self.plugins.caller.end(0.3)
@@ -350,6 +392,11 @@ class Agent:
             await self.store.close()
         if hasattr(self, "vault"):
             await self.vault.close()
+        if hasattr(self, "outbox") and self.outbox.fallback is not None:
+            self.outbox.fallback.close()
+        if self.guard is not None:
+            self.guard.release()
+            self.guard = None
         return stragglers
 
     # -- what the parts ask of the whole --------------------------------------------------------------------------

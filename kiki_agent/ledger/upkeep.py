@@ -20,16 +20,26 @@ class HeadLoop(Loop):
         self._ledger = ledger
         self._decisions = decisions
         self._store = store
+        self._commits = -1
 
     async def tick(self, now: Instant) -> str | None:
         """Write the head when it moved. Raises Fault when decisions were lost.
+
+        Where commits go to a disk, that the disk takes them is tried at every tick in which nobody else did.
 
         Waits first while the writer's queue is long: in simulated time this is what holds the other loops back.
         """
         await self._store.room()
         if self._decisions.failure is not None:
             raise Fault(self._decisions.failure)
-        if self._store.failure is not None and await self._store.probe() is not None:
+        if self._store.synchronous == "FULL":
+            self._store.look_for_room()
+            if self._store.commits == self._commits or self._store.failure is not None:
+                await self._store.probe()  # a database nobody writes to would never tell that it cannot be written
+            self._commits = self._store.commits
+        elif self._store.failure is not None:
+            await self._store.probe()
+        if self._store.failure is not None:
             return f"the database cannot be written: {self._store.failure}"
         if self._ledger.hold_reason is not None:
             return f"the chain is not trusted: {self._ledger.hold_reason}"

@@ -231,6 +231,13 @@ class Optimizer(Loop):
 
     # -- what is remembered -------------------------------------------------------------------------------------
 
+    async def abandon_open(self, now: Instant) -> int:
+        """Close every shift that is open, before the first cycle: the record is older than the world. How many."""
+        shifts = await self._shifts.open_ones()
+        for shift in shifts:
+            await self._shifts.abandon(shift, now)
+        return len(shifts)
+
     async def _restore(self) -> None:
         """Take up where the last process stopped."""
 

@@ -186,6 +186,11 @@ class Shifts:
                         return shift  # refused; the next cycle tries again
         return shift
 
+    async def abandon(self, shift: Shift, now: Instant) -> Shift:
+        """Close a shift where it stands; what an older record knows of it is not what became of it."""
+        taken, given, _, _ = await self._balance(shift)
+        return await self._close(shift, ShiftState.DONE if given >= taken > 0 else ShiftState.FAILED, given, now)
+
     async def _balance(self, shift: Shift) -> tuple[int, int, bool, bool]:
         """What was taken and given so far by accepted intents, whether any is unsettled, whether any was sent."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -63,7 +63,7 @@ class Shield:
         self._killed = recovered.killed
         self.kill_reason = recovered.kill_reason
         """What was said when the kill switch was last thrown."""
-        self._hold: str | None = None
+        self._holds: dict[str, str] = {}
         self.on_check: Callable[[str, str], None] | None = None
         """Hears of every permit asked for one by one: `allowed` or `denied`, and the reason."""
         self._pen = Pen(store, ledger)
@@ -207,6 +207,11 @@ class Shield:
         except Exception as error:
             raise _broken("may_change", error) from error
 
+    def may_change_all(self, intents: Sequence[Intent], now: Instant) -> None:
+        """Let several changes out, or raise Denied for all of them."""
+        for intent in intents:
+            self.may_change(intent, now)
+
     # -- switches ------------------------------------------------------------------------------------------------
 
     @property
@@ -217,11 +222,15 @@ class Shield:
     @property
     def hold_reason(self) -> str | None:
         """Why the shield is in safe hold, or None."""
-        return self._hold or self._ledger.hold_reason or self._store.failure or self._pen.failure
+        own = next(iter(self._holds.values()), None)
+        return own or self._ledger.hold_reason or self._store.failure or self._pen.failure
 
-    def hold(self, reason: str | None) -> None:
-        """Enter safe hold with a reason, or leave it with None."""
-        self._hold = reason
+    def hold(self, reason: str | None, cause: str = "loops") -> None:
+        """Enter safe hold with a reason, or leave it with None. Each cause holds by itself; the first one is told."""
+        if reason is None:
+            self._holds.pop(cause, None)
+        else:
+            self._holds[cause] = reason
 
     async def kill(self, on: bool, reason: str, now: Instant) -> None:
         """Throw the kill switch: on takes effect at once, off only when it is durable. It survives a restart."""
@@ -235,6 +244,23 @@ class Shield:
         )
         self._killed = on
         self._watch.tell("shield", {"kill_switch": on, "reason": reason, "at": now})
+
+    async def freeze(self, connector: str, reason: str | None, now: Instant) -> None:
+        """Let a connector spend nothing until it is thawed (reason None). It survives a restart. Raises Denied."""
+        book = self._known(connector)
+        if (reason is None) == (book.frozen is None):
+            return
+        if reason is not None:
+            book.frozen = reason
+        on, said = reason is not None, reason or "thawed by a person"
+        await self._pen.submit(
+            lambda connection: journal.write_control(connection, self._ledger, f"freeze:{connector}", on, said, now)
+        )
+        book.frozen = reason
+
+    def frozen(self, connector: str) -> str | None:
+        """Why a connector may spend nothing until a person looked, or None."""
+        return self._known(connector).frozen
 
     async def set_caps(self, connector: str, caps: Caps, now: Instant) -> None:
         """Put other caps in force; lower ones at once, however much is spent or reserved. Raises Denied if unknown."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,8 @@ from kiki_agent.store.trouble import Damaged, world_error
 from kiki_agent.store.writer import HIGH_WATER, Writer
 
 T = TypeVar("T")
+LEAST_ROOM = 4 * 1024 * 1024
+"""Bytes of the disk below which it counts as full: a commit, its WAL and the head outside must still find room."""
 Synchronous = Literal["FULL", "OFF"]
 
 
@@ -39,6 +42,7 @@ class Store:
         self._readers = readers
         self._writer = Writer(seat, self.path, epoch)
         self._closed = False
+        self._no_room: str | None = None
 
     @classmethod
     async def open(
@@ -168,8 +172,20 @@ class Store:
 
     @property
     def failure(self) -> str | None:
-        """Why nothing can be committed, or None. A commit that succeeds clears it; damage stays."""
-        return self._writer.failure
+        """Why nothing can be committed, or None. A commit that succeeds clears it; damage stays.
+
+        A disk that is almost full counts, also while commits still find room: see `look_for_room`.
+        """
+        return self._writer.failure or self._no_room
+
+    def look_for_room(self) -> None:
+        """Ask the disk how much room is left, and let `failure` tell when it is too little to go on spending."""
+        try:
+            free = shutil.disk_usage(self.path.parent).free
+        except OSError as error:
+            self._no_room = f"the disk cannot be asked for its room: {error.strerror}"
+            return
+        self._no_room = None if free >= LEAST_ROOM else f"the disk is full: {free // 1024} KiB are left"
 
     def seal(self, error: StoreError) -> None:
         """Take no more writes, for good."""

@@ -55,10 +55,14 @@ async def test_a_damaged_database_is_replaced_and_kept_as_found(office: Office) 
     office.head.unlink()
     done = office.restore(made.name)
     assert done.lost_entries is None, "nobody knows"
-    assert any(Path(path).read_bytes().startswith(b"not a database") for path in done.replaced)
+    assert _begins_with(done.replaced, b"not a database")
     await office.open()
     assert office.ledger.hold_reason is None
     assert office.ledger.head[0] == made.seq + 1
+
+
+def _begins_with(paths: list[str], words: bytes) -> bool:
+    return any(Path(path).read_bytes().startswith(words) for path in paths)
 
 
 async def test_a_machine_that_was_moved_needs_a_backup_and_nothing_else(office: Office, tmp_path: Path) -> None:
@@ -89,8 +93,8 @@ async def test_a_backup_of_somebody_else_or_of_a_newer_program_is_refused(office
         office.restore(made.name)
     with pytest.raises(StoreError, match="there is no backup"):
         office.restore("agent-20200101T000000Z-daily")
-    with pytest.raises(StoreError, match="not a backup"):  # a database an agent died over: its end is in the WAL
-        office.database.with_name("agent.db-wal").write_bytes(b"")
+    office.database.with_name("agent.db-wal").write_bytes(b"")  # an agent died over it: its end is in the WAL
+    with pytest.raises(StoreError, match="not a backup"):
         restore_backup(office.folder / "other.db", office.head, office.database, client_id="demo", now=NOON)
 
 
