@@ -200,7 +200,8 @@ class CrashLoop:
                 await self._life(number)
             await self._settle_down()
         except ProcessFailed as error:
-            self.tally.problems.append(str(error)[:600])
+            text = str(error)
+            self.tally.problems.append(text if len(text) < 900 else f"{text[:200]} ... {text[-600:]}")
         finally:
             await self.agent.close()
             await self.proxy.close()

@@ -1,0 +1,108 @@
+"""The proofs at a reduced count, and that each of them sees an agent that is wrong; `make chaos` runs them in full."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kiki_agent.testing import diskrecord, powercut
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+def proof(name: str, *arguments: str) -> tuple[int, dict[str, Any], str]:
+    """Run one as a user would: exit code, its JSON, what it said on the way."""
+    done = subprocess.run(
+        [sys.executable, "-m", f"kiki_agent.testing.{name}", "--json", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert done.stdout.startswith("{"), done.stderr[-3_000:]
+    return done.returncode, json.loads(done.stdout), done.stderr
+
+
+def test_forked_writers_that_are_killed_lose_nothing() -> None:
+    code, found, said = proof("forks", "--kills", "100", "--seed", "3")
+    counts = found["counts"]
+    assert (code, found["problems"]) == (0, []), said
+    assert counts["kills"] == 100
+    assert counts["kills between journal and confirm"] > 25
+    assert counts["  refused at a cap"] > 100, "caps were fought for"
+    assert counts["effects"] > 200
+
+
+def test_power_cuts_lose_nothing_that_was_acknowledged(recorded: Path) -> None:
+    code, found, said = proof("powercut", "--disks", "300", "--turns", "24")
+    assert (code, found["problems"]) == (0, []), said
+    assert found["counts"]["disks rebuilt"] == 300
+    assert found["counts"]["acknowledged facts asked for"] > 10_000
+
+
+@pytest.mark.parametrize("synchronous", ["NORMAL", "OFF"])
+def test_power_cuts_are_seen_where_commits_are_not_synced(recorded: Path, synchronous: str) -> None:
+    code, found, _ = proof("powercut", "--disks", "60", "--turns", "24", "--synchronous", synchronous)
+    assert code == 1
+    assert found["counts"]["acknowledged facts lost"] > 0 or found["counts"]["disks that lost any"] > 0
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> Path:
+    """Skips where this Python's SQLite cannot be recorded."""
+    try:
+        with diskrecord.Recorder(tmp_path).recording():
+            pass
+    except diskrecord.NoSqlite as error:
+        pytest.skip(f"this Python hides its SQLite, so its disk cannot be recorded: {error}")
+    return tmp_path
+
+
+@pytest.mark.process
+def test_agents_that_are_killed_lose_nothing() -> None:
+    code, found, said = proof("crash", "--kills", "6", "--seed", "2")
+    counts = found["counts"]
+    assert (code, found["problems"]) == (0, []), said
+    assert counts["kills"] == 6
+    assert counts["effects at the platforms"] > 20
+
+
+@pytest.mark.process
+def test_an_agent_that_sends_unknown_changes_again_is_seen() -> None:
+    code, found, _ = proof("crash", "--kills", "3", "--seed", "2", "--break", "resend")
+    assert code == 1
+    assert found["counts"]["double effects"] > 0
+
+
+@pytest.mark.process
+def test_an_agent_that_calls_before_it_writes_down_is_seen() -> None:
+    code, found, _ = proof("crash", "--kills", "3", "--seed", "2", "--break", "journal-late")
+    assert code == 1
+    assert found["counts"]["effects nobody meant"] > 0
+
+
+def test_a_disk_keeps_what_was_synced_and_any_part_of_the_rest() -> None:
+    disk = powercut.Disk()
+    write = diskrecord.Write
+    for each in (
+        diskrecord.Create("/d/a"),
+        write("/d/a", 0, b"A" * 1_024),
+        diskrecord.Sync("/d/a"),
+        write("/d/a", 0, b"B" * 1_024),
+        diskrecord.Create("/d/b"),
+        write("/d/b", 0, b"new"),
+        diskrecord.Sync("/d/b"),
+        diskrecord.Rename("/d/b", "/d/c"),
+    ):
+        disk.do(each)
+    assert disk.after_cut("nothing", iter([0.0] * 99)) == {"/d/a": b"A" * 1_024, "/d/b": b"new"}
+    assert disk.after_cut("all", iter([0.0] * 99)) == {"/d/a": b"B" * 1_024, "/d/c": b"new"}
+    torn = disk.after_cut("sectors", iter([0.0, 0.0, 0.9, 0.1, *[0.0] * 99]))["/d/a"]
+    assert torn == b"A" * 512 + b"B" * 512
+    disk.do(diskrecord.SyncFolder("/d"))
+    assert set(disk.after_cut("nothing", iter([0.0] * 99))) == {"/d/a", "/d/c"}
