@@ -10,21 +10,41 @@ from urllib.parse import urlencode
 import msgspec
 
 from kiki_agent import HttpAnswer, NoAnswer, PluginContext
-from kiki_agent.errors import AuthExpired, Rejected, Temporary, UnknownOutcome
+from kiki_agent.errors import AuthExpired, PluginError, RateLimited, Rejected, Temporary, UnknownOutcome
 from kiki_agent.model import SECOND, Instant
 from kiki_google_ads.config import GoogleAdsConfig
-from kiki_google_ads.errors import is_expired, meaning
+from kiki_google_ads.errors import PATIENCE, Asked, failed, is_expired, meaning
+from kiki_google_ads.wire import Mutated, Page
 
 T = TypeVar("T")
 
 EARLY = 60 * SECOND
 """A token is renewed this long before it expires."""
+LONGEST = 86_400
+"""No token is trusted for longer, in seconds; Google's live an hour."""
+LONGEST_TEXT = 300
+"""Characters of an error, cut after secrets are taken out, for half a secret is still one."""
 GARBLED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+SHORTEST_SECRET = 6
+"""Anything shorter is found in plain words too, and protects nothing."""
+
+_PAGE = msgspec.json.Decoder(Page)
+_STREAM = msgspec.json.Decoder(list[Page])
+_MUTATED = msgspec.json.Decoder(Mutated)
 
 
 class _Token(msgspec.Struct):
     access_token: str
-    expires_in: int = 3_600
+    expires_in: int | str = 3_600
+
+    @property
+    def seconds(self) -> int:
+        """How long it is good for, a minute when that cannot be read: then Google says when it is over."""
+        text = str(self.expires_in)
+        return min(int(text), LONGEST) if text.isascii() and text.isdecimal() and len(text) < 10 else 60
+
+    def __repr__(self) -> str:
+        return "_Token(***)"
 
 
 class _OAuthError(msgspec.Struct):
@@ -42,17 +62,27 @@ class GoogleAdsClient:
         self._renew_at = Instant(0)
         self._renewing = asyncio.Lock()
 
-    async def read(self, path: str, body: object, shape: type[T]) -> T:
-        """POST a query and decode the answer. Raises Temporary, RateLimited, AuthExpired, Outdated, Rejected."""
-        answer = await self._authorised(path, msgspec.json.encode(body))
-        if answer.status != 200:
-            raise meaning(answer, self._config.api_version, self._context.clock.now(), write=False)
-        try:
-            return msgspec.json.decode(answer.body, type=shape)
-        except GARBLED:
-            raise Temporary(f"the answer of Google Ads is garbled ({len(answer.body)} bytes)") from None
+    async def search(self, query: str, page_token: str = "") -> Page:
+        """One page of a query's rows. Raises Temporary, RateLimited, AuthExpired, Outdated, Rejected."""
+        body = {"query": query, "pageToken": page_token} if page_token else {"query": query}
+        answer = await self._authorised("/googleAds:search", msgspec.json.encode(body))
+        page = self._decoded(answer, _PAGE, write=False)
+        if not page.results and not page.field_mask and answer.body.strip() != b"{}":
+            raise self._garbled(answer, write=False)
+        return page
 
-    async def write(self, path: str, body: object, shape: type[T]) -> T:
+    async def stream(self, query: str) -> list[Page]:
+        """All rows of a query, in parts. Raises as `search` does, also when the stream broke off on the way."""
+        answer = await self._authorised("/googleAds:searchStream", msgspec.json.encode({"query": query}))
+        chunks = self._decoded(answer, _STREAM, write=False)
+        for chunk in chunks:
+            if chunk.error is not None:
+                raise self._told(failed(chunk.error, answer, self._asked(write=False)))
+            if not chunk.results and not chunk.field_mask:
+                raise self._garbled(answer, write=False)
+        return chunks
+
+    async def write(self, path: str, body: object) -> Mutated:
         """POST a change and decode the answer; UnknownOutcome whenever the change may have been made.
 
         Raises Rejected NOT_SENT when the request certainly never left.
@@ -63,14 +93,53 @@ class GoogleAdsClient:
             if error.sent:
                 raise UnknownOutcome(str(error)) from None
             raise Rejected(str(error), "NOT_SENT") from None
+        except RateLimited:
+            raise
         except Temporary as error:  # of the token: the change itself was never sent
             raise Rejected(str(error), "NOT_SENT") from None
+        return self._decoded(answer, _MUTATED, write=True)
+
+    # -- judging --------------------------------------------------------------------------------------------------
+
+    def _decoded(self, answer: HttpAnswer, decoder: msgspec.json.Decoder[T], *, write: bool) -> T:
         if answer.status != 200:
-            raise meaning(answer, self._config.api_version, self._context.clock.now(), write=True)
+            raise self._told(meaning(answer, self._asked(write=write)))
+        if not answer.headers.get("content-type", "application/json").lower().startswith("application/json"):
+            raise self._garbled(answer, write=write)
         try:
-            return msgspec.json.decode(answer.body, type=shape)
+            found = decoder.decode(answer.body)
         except GARBLED:
-            raise UnknownOutcome(f"the answer of Google Ads is garbled ({len(answer.body)} bytes)") from None
+            raise self._garbled(answer, write=write) from None
+        error = getattr(found, "error", None)
+        if error is not None:
+            raise self._told(failed(error, answer, self._asked(write=write)))
+        return found
+
+    def _asked(self, *, write: bool) -> Asked:
+        context = self._context
+        return Asked(self._config.api_version, context.instance_id, context.clock.now(), write)
+
+    def _told(self, error: PluginError) -> PluginError:
+        """An error as it goes up: patience passed on, and no secret in it, should Google have repeated one."""
+        if isinstance(error, RateLimited):
+            self._context.throttle(retry_at=Instant(error.retry_at))
+        error.args = tuple(self._without_secrets(each)[:LONGEST_TEXT] for each in error.args if isinstance(each, str))
+        return error
+
+    def _without_secrets(self, text: str) -> str:
+        config = self._config
+        known = (config.developer_token, config.client_secret, config.refresh_token)
+        for secret in (self._token, *(each.get_secret_value() for each in known)):
+            if len(secret) >= SHORTEST_SECRET:
+                text = text.replace(secret, "***")
+        return text
+
+    @staticmethod
+    def _garbled(answer: HttpAnswer, *, write: bool) -> PluginError:
+        text = f"the answer of Google Ads is garbled ({len(answer.body)} bytes)"
+        return UnknownOutcome(text) if write else Temporary(text)
+
+    # -- sending --------------------------------------------------------------------------------------------------
 
     async def _authorised(self, path: str, body: bytes) -> HttpAnswer:
         token = await self._access()
@@ -103,7 +172,7 @@ class GoogleAdsClient:
                 return self._token
             issued = await self._refresh()
             self._token = issued.access_token
-            self._renew_at = Instant(now + max(0, issued.expires_in * SECOND - EARLY))
+            self._renew_at = Instant(now + max(0, issued.seconds * SECOND - EARLY))
             return self._token
 
     async def _refresh(self) -> _Token:
@@ -125,11 +194,19 @@ class GoogleAdsClient:
             raise NoAnswer(str(error), sent=False) from None
         if answer.status == 200:
             try:
-                return msgspec.json.decode(answer.body, type=_Token)
+                issued = msgspec.json.decode(answer.body, type=_Token)
             except GARBLED:
-                raise Temporary(f"the answer of Google's token service is garbled ({len(answer.body)} bytes)") from None
-        if answer.status in (400, 401):
-            raise AuthExpired(f"Google's token service refuses the refresh token ({_oauth_error(answer)})")
+                issued = _Token("")
+            if issued.access_token.isascii() and issued.access_token.isprintable() and issued.access_token:
+                return issued
+            raise Temporary(f"the answer of Google's token service is garbled ({len(answer.body)} bytes)")
+        if answer.status == 429:
+            now = self._context.clock.now()
+            text = "Google's token service asks for patience"
+            raise self._told(RateLimited(text, answer.retry_at(now) or Instant(now + PATIENCE)))
+        if answer.status in (400, 401, 403):
+            told = self._without_secrets(_oauth_error(answer))
+            raise AuthExpired(f"Google's token service refuses the refresh token ({told})")
         raise Temporary(f"Google's token service answered {answer.status}")
 
 

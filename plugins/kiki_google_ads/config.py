@@ -22,6 +22,8 @@ class GoogleAdsConfig(PluginConfig):
     base_url: Address = "https://googleads.googleapis.com"
     token_url: Address = "https://oauth2.googleapis.com/token"
     api_version: Annotated[str, Field(pattern=r"^v[0-9]{1,3}$")] = "v26"
+    api_sunset: Annotated[str, Field(pattern=r"^([0-9]{4}-[0-9]{2}-[0-9]{2})?$")] = ""
+    """The day Google ends that version, once it has said so; empty: as far as the plugin knows."""
     customer_id: CustomerId = ""
     """The account that spends, with or without dashes."""
     login_customer_id: CustomerId = ""

@@ -7,27 +7,37 @@ checks a request before it does anything; only its internal errors leave open wh
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from kiki_agent import HttpAnswer
 from kiki_agent.errors import AuthExpired, Outdated, PluginError, RateLimited, Rejected, Temporary, UnknownOutcome
-from kiki_agent.model import SECOND, Instant
+from kiki_agent.model import DAY, SECOND, Instant
 
-WAIT = frozenset({"quotaError.RESOURCE_EXHAUSTED", "quotaError.RESOURCE_TEMPORARILY_EXHAUSTED"})
-UNCLEAR = frozenset(
+WAIT = frozenset(
     {
-        "internalError.INTERNAL_ERROR",
-        "internalError.TRANSIENT_ERROR",
-        "internalError.DEADLINE_EXCEEDED",
-        "internalError.ERROR_CODE_NOT_PUBLISHED",
+        "quotaError.RESOURCE_EXHAUSTED",
+        "quotaError.RESOURCE_TEMPORARILY_EXHAUSTED",
+        "quotaError.EXCESSIVE_SHORT_TERM_QUERY_RESOURCE_CONSUMPTION",
+        "quotaError.EXCESSIVE_LONG_TERM_QUERY_RESOURCE_CONSUMPTION",
     }
 )
+UNCLEAR = "internalError."
 """Google's own trouble: a read may be asked again, a write may or may not have happened."""
-LATER = frozenset({"databaseError.CONCURRENT_MODIFICATION", "databaseError.DATA_CONSTRAINT_VIOLATION"})
+LATER = frozenset(
+    {
+        "databaseError.CONCURRENT_MODIFICATION",
+        "databaseError.DATA_CONSTRAINT_VIOLATION",
+        "requestError.RPC_DEADLINE_TOO_SHORT",
+    }
+)
 """Nothing was changed; the same request may work later."""
-NO_ACCESS = ("authenticationError.", "authorizationError.", "quotaError.ACCESS_PROHIBITED")
+NO_ACCESS = ("authenticationError.", "authorizationError.", "headerError.", "quotaError.ACCESS_PROHIBITED",
+             "requestError.DEVELOPER_TOKEN_PARAMETER_MISSING", "requestError.LOGIN_CUSTOMER_ID_PARAMETER_MISSING",
+             "requestError.CLOUD_PROJECT_NOT_FOUND")  # fmt: skip
+"""A person has to act: tokens, permissions, the manager account."""
 EXPIRED = frozenset({"authenticationError.OAUTH_TOKEN_EXPIRED", "authenticationError.OAUTH_TOKEN_INVALID"})
 """Cured by a new access token."""
 OUTDATED = frozenset({"requestError.UNSUPPORTED_VERSION"})
@@ -71,13 +81,13 @@ class GoogleError(msgspec.Struct, rename="camel"):
     @property
     def code(self) -> str:
         """`group.NAME`."""
-        return next((f"{group}.{name}" for group, name in self.error_code.items()), "UNSPECIFIED")
+        return next((f"{group}.{name}"[:100] for group, name in self.error_code.items()), "UNSPECIFIED")
 
     @property
     def operation(self) -> int | None:
         """Index of the operation the error is about; None when it is about the whole request."""
         for step in self.location.field_path_elements if self.location is not None else ():
-            if step.field_name in ("operations", "conversions"):
+            if step.field_name in ("operations", "conversions", "conversion_adjustments", "conversionAdjustments"):
                 return int(step.index) if step.index is not None and str(step.index).isdecimal() else 0
         return None
 
@@ -98,13 +108,21 @@ class Status(msgspec.Struct, rename="camel"):
 
     def errors(self) -> list[GoogleError]:
         """All errors in it, whatever else stands beside them."""
-        found: list[GoogleError] = []
+        return [error for failure in self._failures() if failure is not None for error in failure.errors]
+
+    @property
+    def legible(self) -> bool:
+        """Whether every failure in it could be read."""
+        return None not in self._failures()
+
+    def _failures(self) -> list[Failure | None]:
+        found: list[Failure | None] = []
         for detail in self.details:
             if str(detail.get("@type", "")).endswith("GoogleAdsFailure"):
                 try:
-                    found += msgspec.convert(detail, Failure).errors
+                    found.append(msgspec.convert(detail, Failure))
                 except msgspec.ValidationError:
-                    continue
+                    found.append(None)
         return found
 
 
@@ -133,24 +151,38 @@ def is_expired(answer: HttpAnswer) -> bool:
     return answer.status == 401 and (not codes or bool(codes & EXPIRED))
 
 
-def meaning(answer: HttpAnswer, version: str, now: Instant, *, write: bool) -> PluginError:
-    """What an answer that is not a success means."""
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What an error is told about the request it answers."""
+
+    version: str
+    connector: str
+    """Id of the instance, to name its setting."""
+    now: Instant
+    write: bool
+
+
+def meaning(answer: HttpAnswer, asked: Asked) -> PluginError:
+    """What an answer means whose status is not 200."""
     status = status_of(answer)
-    if status is None:
-        return _foreign(answer, version, now, write=write)
+    return _foreign(answer, asked) if status is None else failed(status, answer, asked)
+
+
+def failed(status: Status, answer: HttpAnswer, asked: Asked) -> PluginError:
+    """What an error means that Google states, also under a status of 200."""
     errors = status.errors()
     codes = [error.code for error in errors] or [status.status or f"HTTP_{answer.status}"]
-    text = f"Google Ads answered {answer.status} {codes[0]}: {(errors[0].message if errors else status.message)[:200]}"
-    if any(code in OUTDATED for code in codes):
-        return outdated(version)
+    text = f"Google Ads answered {answer.status} {codes[0]}: {errors[0].message if errors else status.message}"
+    if any(code in OUTDATED for code in codes) or (answer.status == 404 and not errors):
+        return outdated(asked)
     if any(code in WAIT for code in codes) or answer.status == 429:
-        return RateLimited(text, retry_at(answer, errors, now))
+        return RateLimited(text, retry_at(answer, errors, asked.now))
     if any(code.startswith(NO_ACCESS) for code in codes) or answer.status in (401, 403):
         return AuthExpired(text)
-    if any(code in UNCLEAR for code in codes) or answer.status >= 500:
-        return UnknownOutcome(text) if write else Temporary(text)
+    if any(code.startswith(UNCLEAR) for code in codes) or answer.status >= 500 or answer.status in (200, 408):
+        return UnknownOutcome(text) if asked.write else Temporary(text)
     if any(code in LATER for code in codes):
-        return Rejected(text, codes[0]) if write else Temporary(text)
+        return Rejected(text, codes[0]) if asked.write else Temporary(text)
     return Rejected(text, codes[0])
 
 
@@ -159,41 +191,60 @@ def retry_at(answer: HttpAnswer, errors: list[GoogleError], now: Instant) -> Ins
     waits = [_seconds(each.details.quota_error_details.retry_delay) for each in errors
              if each.details is not None and each.details.quota_error_details is not None]  # fmt: skip
     header = answer.retry_at(now)
-    asked = [now + wait for wait in waits if wait] + ([header] if header is not None else [])
+    asked = [now + min(wait, DAY) for wait in waits if wait] + ([header] if header is not None else [])
     return Instant(max(asked, default=now + PATIENCE))
 
 
-def outdated(version: str) -> Outdated:
-    """The configured version is over."""
-    return Outdated(f"Google Ads does not speak API version {version} any more; set api_version to a current one")
+def outdated(asked: Asked) -> Outdated:
+    """The configured version is over; never to be read as a campaign that is gone."""
+    setting = f"connector.{asked.connector}.api_version"
+    return Outdated(f"API version {asked.version} is not accepted by Google Ads: set {setting} to a current one")
+
+
+ILLEGIBLE = "PARTIAL_FAILURE"
+"""Code of operations about which a partial failure says nothing that can be read: made or not, nobody knows."""
 
 
 def by_operation(status: Status | None, count: int) -> Mapping[int, str]:
-    """Index of each failed operation -> code, out of a `partialFailureError`; an error about all of it fails all."""
+    """Index of each failed operation -> code, out of a `partialFailureError`; an error about all of it fails all.
+
+    Where several errors name one operation, one that leaves open what happened counts before a refusal.
+    """
     if status is None:
         return {}
-    failed: dict[int, str] = {}
+    codes: dict[int, str] = {}
+    legible = status.legible and bool(status.errors())
     for error in status.errors():
         index = error.operation
+        if index is not None and index >= count:
+            legible = False
+            continue
         for each in range(count) if index is None else (index,):
-            failed.setdefault(each, error.code)
-    if not failed and (status.code or status.message):
-        return dict.fromkeys(range(count), "PARTIAL_FAILURE")
-    return failed
+            if each not in codes or is_unclear(error.code):
+                codes[each] = error.code
+    if not legible:
+        for each in range(count):
+            codes.setdefault(each, ILLEGIBLE)
+    return codes
 
 
-def _foreign(answer: HttpAnswer, version: str, now: Instant, *, write: bool) -> PluginError:
+def is_unclear(code: str) -> bool:
+    """Whether a code leaves open if the operation was made."""
+    return code.startswith(UNCLEAR) or code == ILLEGIBLE
+
+
+def _foreign(answer: HttpAnswer, asked: Asked) -> PluginError:
     """An answer that is not Google's JSON: a proxy, a page, or nothing."""
     text = f"Google Ads answered {answer.status} with {len(answer.body)} bytes that are no error of its API"
     if answer.status == 404:
-        return outdated(version)
+        return outdated(asked)
     if answer.status == 429:
-        return RateLimited(text, answer.retry_at(now) or Instant(now + PATIENCE))
+        return RateLimited(text, answer.retry_at(asked.now) or Instant(asked.now + PATIENCE))
     if answer.status in (401, 403):
         return AuthExpired(text)
-    if 400 <= answer.status < 500:
+    if 400 <= answer.status < 500 and answer.status != 408:
         return Rejected(text, f"HTTP_{answer.status}")
-    return UnknownOutcome(text) if write else Temporary(text)
+    return UnknownOutcome(text) if asked.write else Temporary(text)
 
 
 def _seconds(text: str) -> int:

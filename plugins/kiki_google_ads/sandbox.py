@@ -6,7 +6,8 @@ refuses, in Google's own envelopes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -14,9 +15,12 @@ import msgspec
 
 from kiki_agent.model import DAY, MINUTE, Instant
 from kiki_agent.sandbox import Answer, AnswerLost, Desk, Fault
+from kiki_google_ads import sandbox_wire as wire
 from kiki_google_ads.sandbox_account import GoogleAccount
-from kiki_google_ads.sandbox_gaql import QueryError, Value, parse
-from kiki_google_ads.sandbox_mutate import Mutator, Refused
+from kiki_google_ads.sandbox_gaql import Query, QueryError, Value, parse
+from kiki_google_ads.sandbox_mutate import Mutator, Service
+from kiki_google_ads.sandbox_uploads import Uploads
+from kiki_google_ads.sandbox_wire import Malformed, Refused
 
 CUSTOMER = "1234567890"
 VERSIONS = ("v23", "v24", "v25", "v26")
@@ -25,25 +29,12 @@ OPERATIONS_PER_DAY = 15_000
 """Basic access: operations a day and developer token, reads included (Google's quota page)."""
 REQUESTS_PER_MINUTE = 240
 PAGE_ROWS = 10_000
+HISTORY_DAYS = 30
 _JSON = {"content-type": "application/json; charset=UTF-8"}
 _HTML = {"content-type": "text/html; charset=UTF-8"}
 _STATUS = {400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 429: "RESOURCE_EXHAUSTED",
            500: "INTERNAL", 503: "UNAVAILABLE"}  # fmt: skip
-
-
-class _Rest(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
-    """Body of a search; `pageSize` is known, to be refused by name."""
-
-    query: str
-    page_token: str = ""
-    page_size: int | str | None = None
-    validate_only: bool = False
-    search_settings: dict[str, Any] | None = None
-
-
-class _Stream(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
-    query: str
-    summary_row_setting: str = ""
+_SEARCH, _STREAM = msgspec.json.Decoder(wire.Search), msgspec.json.Decoder(wire.Stream)
 
 
 class Problem(Exception):
@@ -65,10 +56,18 @@ class GoogleAdsSandbox:
         timezone: str = "UTC",
         operations_per_day: int = OPERATIONS_PER_DAY,
         requests_per_minute: int = REQUESTS_PER_MINUTE,
+        page_rows: int = PAGE_ROWS,
+        strategies: Mapping[int, str] | None = None,
     ) -> None:
+        """`currency`, `page_rows` and `strategies` (by campaign, see `sandbox_account`) are for tests."""
         self.desk = desk
-        self.account = GoogleAccount(desk, CUSTOMER, currency, timezone)
-        self.mutator = Mutator(self.account)
+        self.account = GoogleAccount(desk, CUSTOMER, currency, timezone, strategies)
+        self.uploads = Uploads(CUSTOMER)
+        self._services: Mapping[tuple[str, str], Service] = {
+            **Mutator(self.account).services,
+            **self.uploads.services,
+        }
+        self._page_rows = page_rows
         self.requests = 0
         self._per_day, self._per_minute = operations_per_day, requests_per_minute
         self._used: dict[int, tuple[int, int]] = {}
@@ -85,6 +84,8 @@ class GoogleAdsSandbox:
             answer = self._answer(method, route, query, headers, body, now, fault)
         except Problem as problem:
             return self._refuse(problem, streamed)
+        except Malformed as malformed:
+            return self._malformed(malformed, streamed)
         except _NoSuchPage:
             return 404, _HTML, b"<!DOCTYPE html><title>Error 404 (Not Found)</title>"
         if fault is Fault.LOST:
@@ -127,21 +128,18 @@ class GoogleAdsSandbox:
                 return self._search(body, now)
             case "googleAds", "searchStream":
                 self._count(1, now)
-                if failed:
-                    raise Problem(503, "internalError", "TRANSIENT_ERROR", "The service is busy.")
-                return self._stream(body, now)
-        change = self.mutator.services.get((service, verb))
+                return self._stream(body, now, broken=failed)
+        change = self._services.get((service, verb))
         if change is None:
             raise _NoSuchPage
         return self._change(change, version, body, now, failed)
 
-    def _change(self, change: Callable[..., Any], version: str, body: bytes, now: Instant, failed: bool) -> Answer:
+    def _change(self, change: Service, version: str, body: bytes, now: Instant, failed: bool) -> Answer:
         try:
-            results, errors, operations = change(body, now, failed)
+            results, errors = change(body, now, failed, lambda operations: self._count(operations, now))
         except Refused as refusal:
             raise Problem(400, refusal.group, refusal.name, refusal.message, location=refusal.location) from None
-        self._count(operations, now)
-        made: dict[str, Any] = {"results": results}
+        made: dict[str, Any] = {"results": results} if results else {}
         if errors:
             made["partialFailureError"] = {
                 "code": 3,
@@ -150,6 +148,7 @@ class GoogleAdsSandbox:
                     {
                         "@type": f"type.googleapis.com/google.ads.googleads.{version}.errors.GoogleAdsFailure",
                         "errors": [_error(each.group, each.name, each.message, each.location) for each in errors],
+                        "requestId": f"req{self.requests}",
                     }
                 ],
             }
@@ -215,7 +214,7 @@ class GoogleAdsSandbox:
     # -- reading ----------------------------------------------------------------------------------------------------
 
     def _search(self, body: bytes, now: Instant) -> Answer:
-        asked = _decoded(body, _Rest)
+        asked: wire.Search = wire.decoded(_SEARCH, body)
         if asked.page_size is not None:
             raise Problem(400, "requestError", "PAGE_SIZE_NOT_SUPPORTED", "Setting the page size is not supported.")
         rows, mask = self._rows(asked.query, now)
@@ -225,34 +224,50 @@ class GoogleAdsSandbox:
             if text == asked.page_token or not text.isdecimal() or not text.isascii() or int(text[:9]) >= len(rows):
                 raise Problem(400, "requestError", "INVALID_PAGE_TOKEN", "The page token is not valid.")
             offset = int(text)
-        page: dict[str, Any] = {"results": rows[offset : offset + PAGE_ROWS], "fieldMask": mask}
-        if offset + PAGE_ROWS < len(rows):
-            page["nextPageToken"] = f"page-{offset + PAGE_ROWS}"
+        if asked.validate_only:
+            return 200, _JSON, b"{}"
+        end = offset + self._page_rows
+        page: dict[str, Any] = {"results": rows[offset:end]} if rows else {}
+        page["fieldMask"] = mask
+        if end < len(rows):
+            page["nextPageToken"] = f"page-{end}"
         return 200, _JSON, msgspec.json.encode(page)
 
-    def _stream(self, body: bytes, now: Instant) -> Answer:
-        rows, mask = self._rows(_decoded(body, _Stream).query, now)
+    def _stream(self, body: bytes, now: Instant, *, broken: bool) -> Answer:
+        """Chunks; a stream that breaks off ends with an error, under the status of 200 that went out before."""
+        asked: wire.Stream = wire.decoded(_STREAM, body)
+        rows, mask = self._rows(asked.query, now)
+        if broken:
+            problem = Problem(503, "internalError", "TRANSIENT_ERROR", "The service is busy.")
+            return 200, _JSON, msgspec.json.encode([self._envelope(problem)])
         chunk = {"results": rows, "fieldMask": mask, "requestId": f"req{self.requests}"}
         return 200, _JSON, msgspec.json.encode([chunk] if rows else [])
 
     def _rows(self, text: str, now: Instant) -> tuple[list[dict[str, Any]], str]:
+        if not text:
+            raise Problem(400, "requestError", "REQUIRED_FIELD_MISSING", "Required field is missing: query")
         try:
-            query = parse(text)
+            query, plan, mask = _understood(text)
         except QueryError as error:
-            raise Problem(400, "queryError", error.code, str(error)) from None
+            group = "changeEventError" if error.code in _HISTORY_CODES else "queryError"
+            raise Problem(400, group, error.code, str(error)) from None
+        if query.times and query.times[0] < self.account.local(Instant(now - HISTORY_DAYS * DAY))[:19]:
+            raise Problem(400, "changeEventError", "START_DATE_TOO_OLD", "The history goes back 30 days.")
         found = query.ordered(self.account.rows(query, now))
-        if len(query.fields) > 1 or query.fields[0] != "campaign.id":
-            found = [row for row in found if any(row.get(name) not in (None, "") for name in query.fields)]
-        return [_nested(query.fields, row) for row in found], ",".join(_camel(name) for name in query.fields)
+        return [_nested(plan, row) for row in found], mask
 
     # -- errors -----------------------------------------------------------------------------------------------------
 
     def _refuse(self, problem: Problem, streamed: bool) -> Answer:
+        envelope = self._envelope(problem)
+        return problem.status, _JSON, msgspec.json.encode([envelope] if streamed else envelope)
+
+    def _envelope(self, problem: Problem) -> dict[str, Any]:
         error = _error(problem.group, problem.name, problem.message, problem.extra.get("location"))
         if "retry" in problem.extra:
             details = {"rateName": "requests", "rateScope": "DEVELOPER", "retryDelay": f"{problem.extra['retry']}s"}
             error["details"] = {"quotaErrorDetails": details}
-        envelope = {
+        return {
             "error": {
                 "code": problem.status,
                 "message": "Request contains an invalid argument." if problem.status == 400 else problem.message,
@@ -266,7 +281,26 @@ class GoogleAdsSandbox:
                 ],
             }
         }
-        return problem.status, _JSON, msgspec.json.encode([envelope] if streamed else envelope)
+
+    @staticmethod
+    def _malformed(problem: Malformed, streamed: bool) -> Answer:
+        """What the gateway says of a body that does not fit the message: no error of the service is in it."""
+        message = f"Invalid JSON payload received. {problem.message}"
+        violation = {"field": problem.field, "description": message}
+        envelope = {
+            "error": {
+                "code": 400,
+                "message": message,
+                "status": "INVALID_ARGUMENT",
+                "details": [{"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": [violation]}],
+            }
+        }
+        return 400, _JSON, msgspec.json.encode([envelope] if streamed else envelope)
+
+
+_HISTORY_CODES = frozenset(
+    {"CHANGE_DATE_RANGE_INFINITE", "CHANGE_DATE_RANGE_NEGATIVE", "LIMIT_NOT_SPECIFIED", "INVALID_LIMIT_CLAUSE"}
+)
 
 
 class _NoSuchPage(Exception):
@@ -284,35 +318,37 @@ def _error(group: str, name: str, message: str, location: object) -> dict[str, A
     return error
 
 
-def _decoded(body: bytes, shape: type[Any]) -> Any:
-    try:
-        return msgspec.json.decode(body, type=shape)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise Problem(400, "requestError", "UNKNOWN", f"Invalid JSON payload received. {error}"[:300]) from None
-
-
 def _camel(name: str) -> str:
     head, *rest = name.split("_")
     return head + "".join(part.capitalize() for part in rest)
 
 
-def _nested(fields: tuple[str, ...], row: Mapping[str, Value]) -> dict[str, Any]:
-    """A row as JSON: nested by dots, integers as text, zero and empty left out, names of resources always there."""
+_Plan = tuple[tuple[str, tuple[str, ...], str], ...]
+"""Flat field, the messages it is in, its name there."""
+
+
+@lru_cache(maxsize=256)
+def _understood(text: str) -> tuple[Query, _Plan, str]:
+    """A query, where its fields go, and their mask: names of resources always go along. Raises QueryError."""
+    query = parse(text)
+    resources = dict.fromkeys(name.split(".")[0] for name in query.fields)
+    named = [f"{each}.resource_name" for each in resources if each not in ("metrics", "segments")]
+    plan = []
+    for name in dict.fromkeys((*query.fields, *named)):
+        *parts, last = (_camel(part) for part in name.split("."))
+        plan.append((name, tuple(parts), last))
+    return query, tuple(plan), ",".join(".".join((*parts, last)) for name, parts, last in plan if name in query.fields)
+
+
+def _nested(plan: _Plan, row: Mapping[str, Value]) -> dict[str, Any]:
+    """A row as JSON: nested, integers as text, zero and empty left out."""
     made: dict[str, Any] = {}
-    for name in _with_names(fields):
+    for name, parts, last in plan:
         value = row.get(name)
-        if value is None or value in (0, "") or value is False:
+        if not value:
             continue
-        parts = name.split(".")
         place = made
-        for part in parts[:-1]:
-            place = place.setdefault(_camel(part), {})
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        place[_camel(parts[-1])] = str(value) if whole else value
+        for part in parts:
+            place = place.setdefault(part, {})
+        place[last] = str(value) if type(value) is int else value
     return made
-
-
-def _with_names(fields: tuple[str, ...]) -> tuple[str, ...]:
-    """The selected fields, and the resource name of every resource among them."""
-    resources = dict.fromkeys(name.split(".")[0] for name in fields)
-    return (*fields, *(f"{each}.resource_name" for each in resources if each not in ("metrics", "segments")))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from functools import lru_cache
+from typing import Any
 
-Value = str | int | float | bool | None
+Value = str | int | float | bool | dict[str, Any] | list[dict[str, str]] | None
 
 FIELDS: Mapping[str, frozenset[str]] = {
     "customer": frozenset(
@@ -22,11 +23,15 @@ FIELDS: Mapping[str, frozenset[str]] = {
             "campaign.id", "campaign.name", "campaign.status", "campaign.campaign_budget", "campaign.bidding_strategy",
             "campaign.bidding_strategy_type", "campaign.bidding_strategy_system_status",
             "campaign.target_roas.target_roas", "campaign.target_spend.cpc_bid_ceiling_micros",
+            "campaign.maximize_conversion_value.target_roas", "campaign.url_custom_parameters",
             "campaign_budget.id", "campaign_budget.amount_micros", "campaign_budget.total_amount_micros",
             "campaign_budget.explicitly_shared", "campaign_budget.reference_count", "campaign_budget.period",
             "bidding_strategy.id", "bidding_strategy.name", "bidding_strategy.type",
             "bidding_strategy.non_removed_campaign_count", "bidding_strategy.campaign_count",
             "bidding_strategy.target_roas.target_roas", "bidding_strategy.target_roas.cpc_bid_ceiling_micros",
+            "bidding_strategy.maximize_conversion_value.target_roas",
+            "bidding_strategy.maximize_conversion_value.cpc_bid_ceiling_micros",
+            "bidding_strategy.target_spend.cpc_bid_ceiling_micros",
             "metrics.cost_micros", "metrics.impressions", "metrics.clicks", "metrics.conversions",
             "metrics.conversions_value", "segments.date",
         }
@@ -35,6 +40,14 @@ FIELDS: Mapping[str, frozenset[str]] = {
         {
             "ad_group.id", "ad_group.name", "ad_group.status", "ad_group.campaign", "ad_group.cpc_bid_micros",
             "campaign.id", "campaign.status", "campaign.bidding_strategy_type",
+        }
+    ),
+    "change_event": frozenset(
+        {
+            "change_event.resource_name", "change_event.change_date_time", "change_event.change_resource_type",
+            "change_event.change_resource_name", "change_event.resource_change_operation", "change_event.client_type",
+            "change_event.user_email", "change_event.old_resource", "change_event.new_resource",
+            "change_event.changed_fields", "change_event.campaign",
         }
     ),
 }  # fmt: skip
@@ -73,6 +86,8 @@ class Query:
     order: tuple[tuple[str, bool], ...]
     """Field, and whether it descends."""
     limit: int | None
+    times: tuple[str, str] | None = None
+    """First and last account time of a history, to the second."""
 
     def keeps(self, row: Mapping[str, Value]) -> bool:
         """Whether a row meets every condition."""
@@ -99,7 +114,8 @@ def parse(text: str) -> Query:
     if known is None:
         raise QueryError("BAD_RESOURCE_TYPE_IN_FROM_CLAUSE", f"resource {resource[:40]!r} is not known")
     fields = _names(found["select"], known)
-    tests, days = _conditions(found["where"], known) if found["where"] else ((), None)
+    tests, days, times = _conditions(found["where"], known) if found["where"] else ((), None, None)
+    _check_history(resource, times, found["limit"])
     segmented = any(name.startswith("segments.") for name in fields)
     if segmented and days is None:
         raise QueryError(
@@ -119,7 +135,19 @@ def parse(text: str) -> Query:
     limit = int(found["limit"]) if found["limit"] else None
     if limit == 0:
         raise QueryError("LIMIT_VALUE_TOO_LOW", "LIMIT is a positive number")
-    return Query(resource, fields, tests, days, tuple(order), limit)
+    return Query(resource, fields, tests, days, tuple(order), limit, times)
+
+
+def _check_history(resource: str, times: tuple[str, str] | None, limit: str | None) -> None:
+    """A history is asked for a finite time, and for at most 10,000 lines."""
+    if resource != "change_event":
+        return
+    if times is None:
+        raise QueryError("CHANGE_DATE_RANGE_INFINITE", "change_event.change_date_time needs a first and a last time")
+    if limit is None:
+        raise QueryError("LIMIT_NOT_SPECIFIED", "a query for change_event has a LIMIT")
+    if not 1 <= int(limit) <= 10_000:
+        raise QueryError("INVALID_LIMIT_CLAUSE", "LIMIT is at most 10000 for change_event")
 
 
 def _names(text: str, known: frozenset[str]) -> tuple[str, ...]:
@@ -132,9 +160,13 @@ def _names(text: str, known: frozenset[str]) -> tuple[str, ...]:
     return names
 
 
-def _conditions(text: str, known: frozenset[str]) -> tuple[tuple[tuple[str, Test], ...], tuple[str, str] | None]:
+_Span = tuple[str, str] | None
+
+
+def _conditions(text: str, known: frozenset[str]) -> tuple[tuple[tuple[str, Test], ...], _Span, _Span]:
+    """Tests on fields, the days of a report, the times of a history."""
     tests: list[tuple[str, Test]] = []
-    first, last = "", ""
+    spans = {"segments.date": ("", ""), "change_event.change_date_time": ("", "")}
     position = 0
     while position < len(text):
         found = _CONDITION.match(text, position)
@@ -143,8 +175,8 @@ def _conditions(text: str, known: frozenset[str]) -> tuple[tuple[tuple[str, Test
         name = found["field"]
         if name not in known:
             raise QueryError("UNRECOGNIZED_FIELD", f"field {name[:60]!r} is not known in this query")
-        if name == "segments.date":
-            first, last = _span(found, first, last)
+        if name in spans:
+            spans[name] = _span(found, *spans[name])
         else:
             tests.append((name, _test(found)))
         position = found.end()
@@ -152,25 +184,31 @@ def _conditions(text: str, known: frozenset[str]) -> tuple[tuple[tuple[str, Test
         if rest is None:
             raise QueryError("UNEXPECTED_INPUT", f"expected AND at {text[position : position + 40]!r}")
         position = rest.end()
-    if bool(first) != bool(last):
+    days, times = spans.values()
+    if bool(days[0]) != bool(days[1]):
         raise QueryError("EXPECTED_FILTERS_ON_DATE_RANGE", "segments.date needs a first and a last day")
-    if first > last:
+    if bool(times[0]) != bool(times[1]):
+        raise QueryError("CHANGE_DATE_RANGE_INFINITE", "change_event.change_date_time needs a first and a last time")
+    if days[0] > days[1]:
         raise QueryError("INVALID_VALUE_WITH_BETWEEN_OPERATOR", "the first day comes after the last")
-    return tuple(tests), (first, last) if first else None
+    if times[0] > times[1]:
+        raise QueryError("CHANGE_DATE_RANGE_NEGATIVE", "the first time comes after the last")
+    return tuple(tests), days if days[0] else None, times if times[0] else None
 
 
 def _span(found: re.Match[str], first: str, last: str) -> tuple[str, str]:
+    read = _time if found["field"] == "change_event.change_date_time" else _day
     if found["low"] is not None:
-        return _day(found["low"]), _day(found["high"])
+        return read(found["low"]), read(found["high"])
     value = (found["value"] or "").strip("'")
     match found["op"]:
         case "=":
-            return _day(value), _day(value)
+            return read(value), read(value)
         case ">=":
-            return _day(value), last
+            return read(value), last
         case "<=":
-            return first, _day(value)
-    raise QueryError("INVALID_VALUE_WITH_DURING_OPERATOR", "segments.date takes =, >=, <= and BETWEEN here")
+            return first, read(value)
+    raise QueryError("INVALID_VALUE_WITH_DURING_OPERATOR", f"{found['field']} takes =, >=, <= and BETWEEN here")
 
 
 def _day(text: str) -> str:
@@ -180,6 +218,15 @@ def _day(text: str) -> str:
     except ValueError:
         pass
     raise QueryError("INVALID_DATE_FORMAT", f"{text[:20]!r} is no day such as 2026-01-31")
+
+
+def _time(text: str) -> str:
+    try:
+        if len(text) == 19 and text[10] == " ":
+            return datetime.fromisoformat(text).isoformat(" ")
+    except ValueError:
+        pass
+    raise QueryError("INVALID_DATE_FORMAT", f"{text[:24]!r} is no time such as 2026-01-31 12:00:00")
 
 
 def _test(found: re.Match[str]) -> Test:
