@@ -170,6 +170,11 @@ class ShieldSettings(Section):
     max_budget_ratio: Annotated[float, Field(gt=1, le=1_000)] = 10.0
     """A single change may not multiply a budget by more than this (slipped digits)."""
     max_budget: Amount = "1000000"
+    client_daily_cap: Cap | None = None
+    """Most that all connectors together may spend a day; None: their own caps are the only bounds."""
+    client_window_cap: Cap | None = None
+    reservation_s: Seconds = 600.0
+    """A reservation asked for over HTTP is given back after so long, unless it is spent or released before."""
 
 
 class GovernorSettings(Section):

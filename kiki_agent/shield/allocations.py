@@ -9,6 +9,8 @@ from kiki_agent.model import Instant
 from kiki_agent.model.money import MAX_MICROS, decimal_text
 from kiki_agent.shield.reasons import Refusal
 
+PACE_SLACK = 20
+"""An evenly paced allocation may run ahead of the straight line by this part of its budget: one in so many."""
 WARNING_SHARE = 0.80
 CRITICAL_SHARE = 0.95
 PACINGS = ("even", "accelerated", "custom")
@@ -106,7 +108,16 @@ class Allocation:
                 Refusal.BUDGET_EXCEEDED,
                 f"{decimal_text(amount, self.currency)} {self.currency} wanted, {self.campaign_id} has {left} left",
             )
+        paced = self.paced_micros(now)
+        if paced is not None and self.spent_micros + self.reserved_micros + amount > paced:
+            most = decimal_text(paced, currency)
+            return Denied(Refusal.PACING, f"{self.campaign_id} is paced evenly, to {most} {currency} by now")
         return None
+
+    def paced_micros(self, now: int) -> int | None:
+        """Most that may be spent and reserved by now; None unless evenly paced between a start and an end."""
+        expected = self._expected(now) if self.pacing == "even" else None
+        return None if expected is None else min(self.budget_micros, expected + self.budget_micros // PACE_SLACK)
 
     def view(self, now: Instant | None) -> AllocationView:
         """A frozen picture."""

@@ -106,6 +106,8 @@ class Book:
         """Newest instant a report covers; 0 before the first."""
         self.warned = 0
         """Bits of the thresholds already told today."""
+        self.frozen: str | None = None
+        """Why nothing may be spent here until a person looked; None in order."""
 
     @property
     def spent_micros(self) -> int:
@@ -160,6 +162,8 @@ class Book:
     def level_rooms(self, now: int) -> tuple[int, int, int]:
         """For all levels together: room of the day, room of the window, and a `LevelReason` why nothing may stand."""
         daily = self.caps.daily_micros
+        if self.frozen is not None:
+            return 0, 0, LevelReason.ANOMALY
         if daily is None:
             return 0, 0, LevelReason.NO_CAP
         window = self.caps.window_micros

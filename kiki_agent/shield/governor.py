@@ -53,6 +53,8 @@ def check_change(intent: Intent, limits: ChangeLimits) -> None:
 def check_raise(intent: Intent, book: Book, now: int) -> None:
     """Does the connector stand so that more may flow? Raises Denied."""
     cap = book.caps.daily_micros
+    if book.frozen is not None:
+        raise Denied(Refusal.ANOMALY, f"{book.connector} is frozen: {book.frozen}")
     if cap is None:
         raise Denied(Refusal.NO_CAP, f"{book.connector} has no daily cap, so it may spend nothing")
     if intent.currency != book.caps.currency:

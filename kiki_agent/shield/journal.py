@@ -161,7 +161,7 @@ def write_reservation(
     )
     connection.execute(
         "INSERT INTO reservations (sequence, reservation_id, connector, campaign_id, amount_micros, basis, allocated,"
-        " state, at) VALUES (?, ?, ?, ?, ?, ?, ?, 'reserved', ?)",
+        " expires_at, state, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'reserved', ?)",
         (
             permit.sequence,
             permit.reservation_id,
@@ -170,6 +170,7 @@ def write_reservation(
             permit.amount_micros,
             permit.basis,
             int(permit.allocated),
+            permit.expires_at,
             permit.at,
         ),
     )
@@ -187,8 +188,10 @@ def write_settlement(
     permit: Permit,
     spent_micros: int | None,
     platform: str,
+    *,
+    expired: bool = False,
 ) -> None:
-    """End a reservation: released when `spent_micros` is None, else committed with what it cost."""
+    """End a reservation: released or expired when `spent_micros` is None, else committed with what it cost."""
     write_day(connection, state)
     spent = spent_micros or 0
     outcome = "released" if spent_micros is None else "committed"
@@ -208,7 +211,7 @@ def write_settlement(
         kind = "release" if spent_micros is None else "commit"
         amount = permit.amount_micros if spent_micros is None else spent
         _move_allocation(connection, permit, kind, amount, spent, -permit.amount_micros, platform, state.at)
-    _enter_permit(connection, ledger, permit, outcome, spent, state.at)
+    _enter_permit(connection, ledger, permit, "expired" if expired else outcome, spent, state.at)
 
 
 def write_allocation(connection: sqlite3.Connection, ledger: Ledger, allocation: Allocation, now: Instant) -> None:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from kiki_agent.kernels.permits import MOST_MICROS, permit
 from kiki_agent.shield.book import Book
 from kiki_agent.shield.reasons import LevelReason
+from kiki_agent.shield.total import Total, shared
 
 Column = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.uint8]
@@ -75,8 +76,9 @@ class LevelAnswer:
 class Levels:
     """Decides level requests against books, and keeps the arrays the kernel works in."""
 
-    def __init__(self, books: Sequence[Book], poll: int, window: int) -> None:
+    def __init__(self, books: Sequence[Book], total: Total, poll: int, window: int) -> None:
         self._books = books
+        self._total = total
         self._poll = poll
         self._window = window
         self._cells = array("q", bytes(24 * len(books)))
@@ -95,8 +97,7 @@ class Levels:
         if len(self._scratch) < size:
             self._scratch = np.empty(size, dtype=np.int64)
         cells, cell = self._cells, 0
-        for book in self._books:
-            day, window, why = book.level_rooms(now)
+        for day, window, why in self._rooms(now):
             cells[cell] = day if day < MOST_MICROS else MOST_MICROS
             cells[cell + 1] = window if window < MOST_MICROS else MOST_MICROS
             cells[cell + 2] = block or why
@@ -109,6 +110,16 @@ class Levels:
         for book, (whole, inside) in zip(self._books, held.tolist(), strict=True):
             book.expose(whole, inside)
         return LevelAnswer(bid, exposure, reason)
+
+    def _rooms(self, now: int) -> list[tuple[int, int, int]]:
+        """Rooms of day and window and a reason for each connector, within the client's total."""
+        rooms = [book.level_rooms(now) for book in self._books]
+        day, window = self._total.rooms(now)
+        if day is None and window is None:
+            return rooms
+        days = shared([room[0] for room in rooms], day)
+        windows = shared([room[1] for room in rooms], window)
+        return [(day, window, why) for day, window, (_, _, why) in zip(days, windows, rooms, strict=True)]
 
     @staticmethod
     def _columns(request: LevelRequest) -> tuple[Column, Column, Column, Column, Column, Column, Column, Flags]:

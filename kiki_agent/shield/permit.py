@@ -22,3 +22,5 @@ class Permit:
     """`not_personal` or `consent:<id>`."""
     allocated: bool
     """Whether the campaign's allocation holds the amount too."""
+    expires_at: Instant | None = None
+    """When it is given back by itself; None: only by commit or release, because a platform may have taken it."""

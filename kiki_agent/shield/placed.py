@@ -22,6 +22,7 @@ from kiki_agent.shield.pen import Pen
 from kiki_agent.shield.permit import Permit
 from kiki_agent.shield.reasons import Refusal
 from kiki_agent.shield.recovery import Recovered
+from kiki_agent.shield.total import Total
 from kiki_agent.shield.watch import Watch
 
 
@@ -35,6 +36,7 @@ class Placed:
         pen: Pen,
         watch: Watch,
         stopped: Callable[[], Denied | None],
+        total: Total,
     ) -> None:
         self._books = recovered.books
         self._allocations = recovered.allocations
@@ -44,6 +46,8 @@ class Placed:
         self._pen = pen
         self._watch = watch
         self._stopped = stopped
+        self._total = total
+        self._next_expiry = min((each.expires_at for each in self._open.values() if each.expires_at), default=None)
 
     def peek(self, connector: str, campaign_id: str, amount: int, now: Instant, basis: str) -> Book:
         """Would an amount be permitted? Raises Denied; takes nothing."""
@@ -59,6 +63,8 @@ class Placed:
             raise Denied(Refusal.UNKNOWN_CONNECTOR, f"there is no connector {connector[:60]!r}")
         if book.caps.daily_micros is None:
             raise Denied(Refusal.NO_CAP, f"{connector} has no daily cap, so it may spend nothing")
+        if book.frozen is not None:
+            raise Denied(Refusal.ANOMALY, f"{connector} is frozen: {book.frozen}")
         self._pen.roll(book, now)
         short = book.shortage(amount, now)
         if short == "overshoot":
@@ -70,6 +76,14 @@ class Placed:
                 Refusal.BUDGET_EXCEEDED,
                 f"{wanted} {book.caps.currency} wanted, the {short} of {connector} has {left} left",
             )
+        together = self._total.left(now)
+        if together is not None and amount > together:
+            wanted = decimal_text(amount, book.caps.currency)
+            left = decimal_text(max(0, together), book.caps.currency)
+            raise Denied(
+                Refusal.BUDGET_EXCEEDED,
+                f"{wanted} {book.caps.currency} wanted, all platforms together have {left} left",
+            )
         allocation = self._allocations.get(campaign_id)
         if allocation is not None:
             refusal = allocation.refusal(amount, book.caps.currency, now)
@@ -77,21 +91,32 @@ class Placed:
                 raise refusal
         return book
 
-    @staticmethod
-    def left(book: Book, now: Instant) -> int:
+    def left(self, book: Book, now: Instant) -> int:
         """What one more permit of a connector could take; negative after an overshoot."""
-        return min(
+        own = min(
             book.day_room() - book.exposure_micros,
             book.window_room(now) - book.window_exposure_micros,
         )
+        total = self._total.left(now)
+        return own if total is None else min(own, total)
 
-    async def place(self, connector: str, campaign_id: str, amount: int, now: Instant, basis: str) -> Permit:
+    async def place(
+        self,
+        connector: str,
+        campaign_id: str,
+        amount: int,
+        now: Instant,
+        basis: str,
+        expires_at: Instant | None = None,
+    ) -> Permit:
         """Reserve, durably. Raises Denied. Cancelled while waiting, it gives the amount back."""
         book = self.peek(connector, campaign_id, amount, now, basis)
         if amount == 0:
             raise Denied(Refusal.BAD_INPUT, "a permit is for an amount above 0")
         allocation = self._allocations.get(campaign_id)
-        permit = self._permit(connector, campaign_id, amount, now, basis, allocation is not None)
+        permit = self._permit(connector, campaign_id, amount, now, basis, allocation is not None, expires_at)
+        if expires_at is not None:
+            self._next_expiry = min(self._next_expiry or expires_at, expires_at)
         book.reserve(amount)
         if allocation is not None:
             allocation.reserved_micros += amount
@@ -121,6 +146,16 @@ class Placed:
         """Give back an amount that was not spent. Raises Denied when the permit has ended."""
         await self._settle(permit, None, now)
 
+    def expire(self, now: Instant) -> int:
+        """Give back what nobody came back for in time; how many. Costs a comparison while nothing is due."""
+        if self._next_expiry is None or now < self._next_expiry:
+            return 0
+        due = [each for each in self._open.values() if each.expires_at is not None and each.expires_at <= now]
+        for permit in due:
+            self._settle(permit, None, now, expired=True)
+        self._next_expiry = min((each.expires_at for each in self._open.values() if each.expires_at), default=None)
+        return len(due)
+
     def find(self, reservation_id: str) -> Permit:
         """An open permit by its id. Raises Denied."""
         permit = self._open.get(reservation_id)
@@ -132,7 +167,9 @@ class Placed:
         """Open permits, oldest first."""
         return sorted(self._open.values(), key=lambda permit: permit.sequence)
 
-    def _settle(self, permit: Permit, spent: int | None, now: Instant) -> asyncio.Future[None]:
+    def _settle(
+        self, permit: Permit, spent: int | None, now: Instant, *, expired: bool = False
+    ) -> asyncio.Future[None]:
         if self._open.get(permit.reservation_id) != permit:
             raise Denied(Refusal.CONFLICT, f"reservation {permit.reservation_id} has ended already")
         book = self._books[permit.connector]
@@ -146,7 +183,7 @@ class Placed:
         if allocation is not None:
             allocation.updated_at = now
         state, platform = DayState.of(book, now), self._platforms.get(permit.connector, permit.connector)
-        written = self._pen.submit(partial(_write_settlement, self._pen, state, permit, spent, platform))
+        written = self._pen.submit(partial(_write_settlement, self._pen, state, permit, spent, platform, expired))
         if spent:
             self._watch.spent(book, now)
             if allocation is not None:
@@ -160,12 +197,19 @@ class Placed:
             self._allocations[permit.campaign_id].reserved_micros -= permit.amount_micros
 
     def _permit(
-        self, connector: str, campaign_id: str, amount: int, now: Instant, basis: str, allocated: bool
+        self,
+        connector: str,
+        campaign_id: str,
+        amount: int,
+        now: Instant,
+        basis: str,
+        allocated: bool,
+        expires_at: Instant | None,
     ) -> Permit:
         self._sequence += 1
         fact = "\x1f".join(("permit", connector, campaign_id, str(amount), str(now), str(self._sequence)))
         key = hashlib.sha256(fact.encode()).hexdigest()[:32]
-        return Permit(key, self._sequence, connector, campaign_id, amount, now, basis, allocated)
+        return Permit(key, self._sequence, connector, campaign_id, amount, now, basis, allocated, expires_at)
 
 
 def _write_reservation(
@@ -175,6 +219,12 @@ def _write_reservation(
 
 
 def _write_settlement(
-    pen: Pen, state: DayState, permit: Permit, spent: int | None, platform: str, connection: sqlite3.Connection
+    pen: Pen,
+    state: DayState,
+    permit: Permit,
+    spent: int | None,
+    platform: str,
+    expired: bool,
+    connection: sqlite3.Connection,
 ) -> None:
-    journal.write_settlement(connection, pen.ledger, state, permit, spent, platform)
+    journal.write_settlement(connection, pen.ledger, state, permit, spent, platform, expired=expired)

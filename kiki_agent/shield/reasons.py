@@ -35,6 +35,8 @@ class LevelReason(IntEnum):
     """A number that makes no sense: negative, too large, or of no known connector."""
     CHECK_FAILED = permits.CHECK_FAILED
     """The check itself broke; then the answer is no."""
+    ANOMALY = permits.ANOMALY
+    """The connector is frozen: its figures are far outside their own history."""
 
 
 class Refusal(StrEnum):
@@ -59,5 +61,9 @@ class Refusal(StrEnum):
     SLIPPED_DIGIT = "SLIPPED_DIGIT"
     """A raise so large that a digit may have slipped."""
     ABOVE_MAXIMUM = "ABOVE_MAXIMUM"
+    ANOMALY = "ANOMALY"
+    """The connector is frozen until a person thaws it."""
+    PACING = "PACING"
+    """An evenly paced allocation would run ahead of its pace."""
     CHECK_FAILED = "CHECK_FAILED"
     """The check itself broke; then the answer is no."""

@@ -32,11 +32,12 @@ def recover(connection: sqlite3.Connection, connectors: Mapping[str, Caps], span
         {connector: _book(connection, connector, caps, span, now) for connector, caps in connectors.items()}
     )
     for row in connection.execute(
-        "SELECT reservation_id, sequence, connector, campaign_id, amount_micros, at, basis, allocated FROM reservations"
+        "SELECT reservation_id, sequence, connector, campaign_id, amount_micros, at, basis, allocated,"
+        " expires_at FROM reservations"
         " WHERE state = 'reserved' ORDER BY sequence"
     ):
-        key, sequence, connector, campaign, micros, at, basis, allocated = row
-        permit = Permit(key, sequence, connector, campaign, micros, at, basis, bool(allocated))
+        key, sequence, connector, campaign, micros, at, basis, allocated, expires_at = row
+        permit = Permit(key, sequence, connector, campaign, micros, at, basis, bool(allocated), expires_at)
         found.open_permits[permit.reservation_id] = permit
         if permit.connector not in found.books:  # no longer configured: it can be settled, and nothing else
             found.books[permit.connector] = _book(connection, permit.connector, Caps(None, None), span, now)
@@ -48,6 +49,12 @@ def recover(connection: sqlite3.Connection, connectors: Mapping[str, Caps], span
         found.allocations[row[0]] = Allocation(*row)
     found.sequence = connection.execute("SELECT coalesce(max(sequence), 0) FROM reservations").fetchone()[0]
     switch = connection.execute("SELECT is_on, reason FROM shield_controls WHERE control = 'kill_switch'").fetchone()
+    for control, reason in connection.execute(
+        "SELECT control, reason FROM shield_controls WHERE control LIKE 'freeze:%' AND is_on = 1"
+    ).fetchall():
+        book = found.books.get(control.removeprefix("freeze:"))
+        if book is not None:
+            book.frozen = reason
     if switch is not None:
         found.killed, found.kill_reason = bool(switch[0]), switch[1]
     return found

@@ -25,6 +25,7 @@ from kiki_agent.shield.permit import Permit
 from kiki_agent.shield.placed import Placed
 from kiki_agent.shield.reasons import LevelReason, Refusal
 from kiki_agent.shield.recovery import Recovered, recover
+from kiki_agent.shield.total import Total
 from kiki_agent.shield.watch import OnEvent, Watch
 from kiki_agent.store import Store
 
@@ -68,9 +69,16 @@ class Shield:
         """Hears of every permit asked for one by one: `allowed` or `denied`, and the reason."""
         self._pen = Pen(store, ledger)
         self._watch = Watch(on_event, self._pen)
-        self._placed = Placed(recovered, self._platforms, self._pen, self._watch, self._stopped)
+        self._total = Total(
+            self._books.values(),
+            _optional_micros(settings.shield.client_daily_cap),
+            _optional_micros(settings.shield.client_window_cap),
+        )
+        self._reservation_span = round(settings.shield.reservation_s * SECOND)
+        self._placed = Placed(recovered, self._platforms, self._pen, self._watch, self._stopped, self._total)
         self._levels = Levels(
             self._levelled,
+            self._total,
             poll=round(settings.bidding.poll_interval_s * SECOND),
             window=round(settings.shield.window_s * SECOND),
         )
@@ -105,6 +113,7 @@ class Shield:
         try:
             for book in self._levelled:
                 self._pen.roll(book, now)
+            self._placed.expire(now)
             block = LevelReason.PERMITTED
             if self._killed:
                 block = LevelReason.KILL_SWITCH
@@ -160,14 +169,22 @@ class Shield:
     # -- placed bids ---------------------------------------------------------------------------------------------
 
     async def place(
-        self, connector: str, campaign_id: str, amount_micros: int, now: Instant, *, basis: str = "not_personal"
+        self,
+        connector: str,
+        campaign_id: str,
+        amount_micros: int,
+        now: Instant,
+        *,
+        basis: str = "not_personal",
+        expires_at: Instant | None = None,
     ) -> Permit:
-        """Reserve an amount for one bid, over day, window and allocation at once. Raises Denied.
+        """Reserve an amount for one bid, over client, day, window and allocation at once. Raises Denied.
 
-        `basis` is `not_personal` or `consent:<id>`; anything else is refused.
+        `basis` is `not_personal` or `consent:<id>`; anything else is refused. With `expires_at` the amount is given
+        back by itself at that instant; without, only by commit or release.
         """
         try:
-            permit = await self._placed.place(connector, campaign_id, amount_micros, now, basis)
+            permit = await self._placed.place(connector, campaign_id, amount_micros, now, basis, expires_at)
         except Denied as denied:
             self._checked("denied", denied.reason)
             raise
@@ -316,7 +333,14 @@ class Shield:
         return None if found is None else found.view(now)
 
     async def check(
-        self, campaign_id: str, amount_micros: int, platform: str, reserve: bool, now: Instant
+        self,
+        campaign_id: str,
+        amount_micros: int,
+        platform: str,
+        reserve: bool,
+        now: Instant,
+        *,
+        basis: str = "not_personal",
     ) -> CheckAnswer:
         """May a bid be placed on an allocated campaign? Reserves nothing unless asked to. Raises Denied NOT_FOUND."""
         allocation = self._allocated(campaign_id)
@@ -326,10 +350,13 @@ class Shield:
         try:
             connector = self._connector_of(platform)
             if reserve:
-                permit = await self.place(connector, campaign_id, amount_micros, now)
+                expires_at = Instant(now + self._reservation_span)
+                permit = await self.place(
+                    connector, campaign_id, amount_micros, now, basis=basis, expires_at=expires_at
+                )
                 reservation = permit.reservation_id
             else:
-                self._placed.peek(connector, campaign_id, amount_micros, now, "not_personal")
+                self._placed.peek(connector, campaign_id, amount_micros, now, basis)
                 self._checked("allowed", "PERMITTED")
         except Denied as denied:
             reason = denied.reason
@@ -421,6 +448,10 @@ def _write_allocation(ledger: Ledger, allocation: Allocation, now: Instant, conn
 
 def _write_last_lease(connector: str, day: str, needed: int, connection: sqlite3.Connection) -> None:
     journal.write_last_lease(connection, connector, day, needed)
+
+
+def _optional_micros(cap: str | None) -> int | None:
+    return None if cap is None else micros_from_text(cap)
 
 
 def _broken(check: str, error: Exception) -> Denied:
