@@ -258,6 +258,7 @@ class _Process:
         metrics.read_on_scrape(metrics.db_queue_depth, lambda: agent.store.queue_depth)
         metrics.read_on_scrape(metrics.ledger_entries, lambda: agent.ledger.head[0])
         metrics.read_on_scrape(metrics.signals_dropped, lambda: self.signals.dropped)
+        metrics.read_on_scrape(metrics.consents_held, lambda: agent.consents.held)
         metrics.read_loops(agent.supervisor.health.values)
         for platform in sorted(set(agent.platforms.values())):
             spent, limit, used = (partial(agent.day_of, platform, number) for number in range(3))

@@ -104,6 +104,10 @@ class Consents:
         subject = await self._vault.subject(customer_id)
         return {} if subject is None else await self._store.read(partial(records.find, subject=subject))
 
+    async def counts(self, now: Instant) -> dict[str, int]:
+        """Statements in force by status; EXPIRED are grants that ran out. Raises StoreError."""
+        return await self._store.read(partial(records.counts, now=now))
+
     @property
     def held(self) -> int:
         """Grants in memory."""

@@ -95,6 +95,15 @@ class Privacy:
         """How many requests of each type there were in a period, and `overdue`: those still open past their date."""
         return await self._store.read(partial(_counts, since=since, until=until))
 
+    async def history(self, customer_id: str) -> list[records.Entry]:
+        """Entries of the ledger about a customer, oldest first; none for who is not known."""
+        subject = await self._vault.subject(customer_id)
+        return [] if subject is None else await self._store.read(partial(records.history, subject=subject))
+
+    async def kept(self) -> tuple[int, Instant | None, int]:
+        """Entries of the ledger, the instant of the oldest, and how many people were erased."""
+        return await self._store.read(_kept)
+
     # -- export -----------------------------------------------------------------------------------------------------
 
     async def export(self, subject: str, now: Instant, purpose: str) -> dict[str, object] | None:
@@ -219,6 +228,13 @@ def _counts(connection: sqlite3.Connection, since: Instant, until: Instant) -> d
         "SELECT count(*) FROM privacy_requests WHERE status = 'PENDING' AND due_at < ?", (until,)
     ).fetchone()[0]
     return found | {"overdue": overdue}
+
+
+def _kept(connection: sqlite3.Connection) -> tuple[int, Instant | None, int]:
+    entries = connection.execute("SELECT count(*) FROM ledger_entries").fetchone()[0]
+    oldest = connection.execute("SELECT at FROM ledger_entries ORDER BY seq LIMIT 1").fetchone()
+    erased = connection.execute("SELECT count(DISTINCT mark) FROM erasures").fetchone()[0]
+    return entries, None if oldest is None else Instant(oldest[0]), erased
 
 
 def _erasures(connection: sqlite3.Connection) -> list[Erased]:

@@ -16,6 +16,8 @@ _COLUMNS = (
     "subject, consent_type, status, source, consent_id, generation, said_at, granted_at, revoked_at, expires_at,"
     " vendors, version, legal_basis, evidence"
 )
+Entry = tuple[int, Instant, str, dict[str, object]]
+"""Number, instant, kind and body of a ledger entry."""
 _SUBJECT = "json_extract(body, '$.subject')"
 """Spelled as in the index of the ledger's entries about a subject."""
 
@@ -66,14 +68,14 @@ def counts(connection: sqlite3.Connection, now: Instant) -> dict[str, int]:
     return dict(rows.fetchall())
 
 
-def history(connection: sqlite3.Connection, subject: str) -> list[tuple[int, int, str, dict[str, object]]]:
-    """Ledger entries about a subject, oldest first: number, instant, kind, body."""
+def history(connection: sqlite3.Connection, subject: str) -> list[Entry]:
+    """Ledger entries about a subject, oldest first."""
     rows = connection.execute(
         "SELECT seq, at, kind, body FROM ledger_entries"
         f" WHERE kind IN ('consent', 'privacy') AND {_SUBJECT} = ? ORDER BY seq",
         (subject,),
     ).fetchall()
-    return [(seq, at, kind, msgspec.json.decode(body)) for seq, at, kind, body in rows]
+    return [(seq, Instant(at), kind, msgspec.json.decode(body)) for seq, at, kind, body in rows]
 
 
 def _row(new: Consent, now: Instant) -> tuple[object, ...]:

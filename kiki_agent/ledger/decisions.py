@@ -253,7 +253,7 @@ def _select(
             arguments.append(value)
     if since is not None:
         conditions.append("seq >= ?")
-        arguments.append(_first_since(connection, since))
+        arguments.append(first_since(connection, since))
     where = " AND ".join(conditions)
     total = connection.execute(f"SELECT count(*) FROM ledger_entries WHERE {where}", arguments).fetchone()[0]
     rows = connection.execute(
@@ -272,7 +272,7 @@ def _select(
     return found, total
 
 
-def _first_since(connection: sqlite3.Connection, since: Instant) -> int:
+def first_since(connection: sqlite3.Connection, since: Instant) -> int:
     """Number of the first entry at or after an instant, by bisection: entries stand in the order of time."""
     low, high = 1, connection.execute("SELECT coalesce(max(seq), 0) + 1 FROM ledger_entries").fetchone()[0]
     while low < high:

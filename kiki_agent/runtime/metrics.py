@@ -100,6 +100,21 @@ class Metrics:
             "syncflow_platform_latency_seconds", "Duration of calls to a platform.", _CALLS, "platform"
         )
         self.tick_duration = self._histogram("syncflow_tick_duration_seconds", "Duration of a tick.", _TICKS, "loop")
+        self.circuit_state = self._gauge(
+            "syncflow_circuit_breaker_state", "Worst circuit of a platform: 0 closed, 1 half-open, 2 open.", "platform"
+        )
+        self.circuit_transitions = self._counter(
+            "syncflow_circuit_breaker_transitions_total", "Changes of state of circuits.", "platform"
+        )
+        self.fallbacks = self._counter(
+            "syncflow_fallback_total", "Changed decisions made with the fallback value.", "platform"
+        )
+        self.rate_limited = self._counter(
+            "syncflow_rate_limited_total", "Calls held back before they were sent, to keep to a limit.", "platform"
+        )
+        self.read_retries = self._counter(
+            "syncflow_read_retries_total", "Failed reads that were asked again.", "platform"
+        )
         self.budget_spent = self._gauge(
             "syncflow_budget_spent", "Spend of the account's day in units of its currency.", "platform"
         )
@@ -115,6 +130,42 @@ class Metrics:
             "syncvalue_predictions_total", "Customer values predicted.", "model_version", "source"
         )
         self.checks = self._counter("syncshield_checks_total", "Permits asked for one by one.", "outcome", "reason")
+        self.changes = self._counter(
+            "syncshield_changes_total",
+            "Changes sent or held back.",
+            "platform",
+            "outcome",
+            "reason",
+        )
+        self.outside_edits = self._counter(
+            "syncshield_outside_edits_total", "Levers that somebody else changed.", "platform", "lever"
+        )
+        self.autonomy_level = self._gauge(
+            "syncshield_autonomy_level", "0 watch, 1 suggest, 2 act within a limit, 3 act.", "connector"
+        )
+        self.platform_frozen = self._gauge(
+            "syncshield_platform_frozen", "1 while an anomaly keeps a connector from spending.", "connector"
+        )
+        self.suggestions_open = Gauge(
+            "syncshield_suggestions_open", "Suggestions that wait for a person.", registry=self.registry
+        )
+        self.kill_switch = Gauge("syncshield_kill_switch", "1 while the kill switch is on.", registry=self.registry)
+        self.consents = self._counter(
+            "syncshield_consents_total",
+            "Statements of people that came into force.",
+            "consent_type",
+            "status",
+            "source",
+        )
+        self.consent_strings = self._counter(
+            "syncshield_consent_strings_total", "Consent strings taken, and why others were not.", "result"
+        )
+        self.consents_held = Gauge(
+            "syncshield_consents_in_memory", "Grants that decisions find in memory.", registry=self.registry
+        )
+        self.privacy_requests = self._counter(
+            "syncshield_privacy_requests_total", "Requests of people about their data.", "request_type"
+        )
         self.http_requests = self._counter(
             "kiki_http_requests_total", "HTTP requests answered.", "method", "route", "status"
         )

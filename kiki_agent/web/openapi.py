@@ -22,6 +22,7 @@ _TAGS = {
     "optimizer": "The five-minute loop: budgets across platforms",
     "value": "What a customer is worth",
     "money": "Allocations by hand",
+    "privacy": "What people allow, and what they ask about their data",
     "bidding": "The two-second loop, and bids by hand",
     "ledger": "The record, and its proof",
     "connectors": "Platforms and plugins",

@@ -78,6 +78,12 @@ class Records(Protocol):
 
     async def counts(self, *, since: Instant) -> Mapping[IntentKind, int]: ...
 
+    async def vetoes(self, since: Instant) -> tuple[int, dict[str, int]]: ...
+
+    async def audit(
+        self, kinds: Sequence[str], since: Instant | None, limit: int, offset: int
+    ) -> tuple[list[tuple[int, Instant, str, dict[str, object]]], int]: ...
+
 
 class Shield(Protocol):
     """May this money move?"""
@@ -108,7 +114,14 @@ class Shield(Protocol):
     async def budget(self, campaign_id: str, now: Instant | None = None) -> AllocationView | None: ...
 
     async def check(
-        self, campaign_id: str, amount_micros: int, platform: str, reserve: bool, now: Instant
+        self,
+        campaign_id: str,
+        amount_micros: int,
+        platform: str,
+        reserve: bool,
+        now: Instant,
+        *,
+        basis: str = "not_personal",
     ) -> CheckAnswer: ...
 
     async def spend(

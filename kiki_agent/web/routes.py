@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from kiki_agent.web import sign_in
 from kiki_agent.web.endpoint import Endpoint, Permission, get, post
-from kiki_agent.web.handlers import admin, bids, efficiency, health, money, pages, records
+from kiki_agent.web.handlers import admin, bids, consent, efficiency, health, money, pages, records
+from kiki_agent.web.shapes import consent as consent_shapes
 from kiki_agent.web.shapes import health as health_shapes
 from kiki_agent.web.shapes import money as money_shapes
 from kiki_agent.web.shapes import optimizer as optimizer_shapes
@@ -59,6 +60,26 @@ _BIDDING = (
     get("/api/v1/decisions", VIEW, "bidding", "Decisions of the two-second loop", records.decisions,
         record_shapes.DecisionsQuery, record_shapes.DecisionsAnswer, problems=(503,)),
 )  # fmt: skip
+_PRIVACY = (
+    post("/consent/grant", OPERATE, "privacy", "A person allows something", consent.grant, consent_shapes.GrantBody,
+         {200: consent_shapes.SaidAnswer}, problems=(409, 503)),
+    post("/consent/revoke", OPERATE, "privacy", "A person takes something back", consent.revoke,
+         consent_shapes.RevokeBody, {200: consent_shapes.SaidAnswer}, problems=(404, 409, 503)),
+    post("/consent/string", OPERATE, "privacy", "What a person's consent string says", consent.take_string,
+         consent_shapes.StringBody, {200: consent_shapes.StringAnswer}, problems=(409, 503)),
+    get("/consent/status", VIEW, "privacy", "What a person said, by purpose", consent.status,
+        consent_shapes.StatusQuery, consent_shapes.StatusAnswer, problems=(503,)),
+    get("/consent/check", VIEW, "privacy", "The legal basis a decision made now would have", consent.check,
+        consent_shapes.BasisQuery, consent_shapes.BasisAnswer, problems=(503,)),
+    post("/api/v1/privacy/requests", ADMIN, "privacy", "A person asks about their data", consent.request,
+         consent_shapes.RequestBody, {202: consent_shapes.RequestAnswer}, problems=(404, 409, 503)),
+    get("/api/v1/privacy/requests/{id}", ADMIN, "privacy", "What became of it, with the export",
+        consent.find_request, Nothing, consent_shapes.RequestWithExport, problems=(404, 503)),
+    get("/api/v1/compliance/report", VIEW, "privacy", "Decisions, vetoes, consents, requests in numbers",
+        consent.report, consent_shapes.ReportQuery, consent_shapes.ComplianceAnswer, problems=(503,)),
+    get("/api/v1/audit", ADMIN, "privacy", "Entries about people and orders", consent.audit,
+        consent_shapes.AuditQuery, consent_shapes.AuditAnswer, problems=(503,)),
+)  # fmt: skip
 _LEDGER = (
     get("/api/v1/ledger/reallocations", VIEW, "ledger", "Moves of budget between platforms", records.reallocations,
         record_shapes.ReallocationsQuery, record_shapes.ReallocationsAnswer, problems=(503,)),
@@ -106,6 +127,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *_VALUE,
     *_MONEY,
     *_BIDDING,
+    *_PRIVACY,
     *_LEDGER,
     *_CONNECTORS,
     *_ADMIN,

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from kiki_agent.config import Settings
-from kiki_agent.consent import Consents, Privacy
+from kiki_agent.consent import BID_PURPOSE, DENIED, NOT_PERSONAL, Consents, Privacy
+from kiki_agent.governor import Governor
 from kiki_agent.model import Instant
 from kiki_agent.runtime.clock import Clock, Stopwatch
 from kiki_agent.runtime.metrics import Metrics
@@ -51,6 +52,7 @@ class Services:
     shield: Shield | None = None
     accounts: Accounts | None = None
     value: Value | None = None
+    governor: Governor | None = None
     optimizer: Optimizer | None = None
     alerts: Alerts | None = None
     consents: Consents | None = None
@@ -78,6 +80,15 @@ class Services:
         if self.shield is not None and self.shield.hold_reason:
             return f"safe hold: {self.shield.hold_reason}"
         return None
+
+
+async def basis_of(services: Services, customer_id: str | None, platform: str, now: Instant) -> str:
+    """The legal basis of a bid (M12): about nobody, by a consent, or none. Nothing is awaited after it is known."""
+    if customer_id is None:
+        return NOT_PERSONAL
+    if services.consents is None:
+        return DENIED
+    return await services.consents.look(customer_id, BID_PURPOSE, platform, now)
 
 
 def need(component: T | None, name: str) -> T:

@@ -267,7 +267,14 @@ class FakeShield:
         return self.allocations.get(campaign_id)
 
     async def check(
-        self, campaign_id: str, amount_micros: int, platform: str, reserve: bool, now: Instant
+        self,
+        campaign_id: str,
+        amount_micros: int,
+        platform: str,
+        reserve: bool,
+        now: Instant,
+        *,
+        basis: str = "not_personal",
     ) -> CheckAnswer:
         known = self.allocations.get(campaign_id)
         if known is None:

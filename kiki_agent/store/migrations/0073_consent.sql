@@ -26,6 +26,7 @@ CREATE INDEX consents_granted ON consents (updated_at) WHERE status = 'GRANTED';
 
 -- Everything on record about one subject, and the bids that stood on one consent.
 CREATE INDEX ledger_subject ON ledger_entries (json_extract(body, '$.subject')) WHERE kind IN ('consent', 'privacy');
+CREATE INDEX ledger_audit ON ledger_entries (seq) WHERE kind IN ('consent', 'privacy', 'control');
 CREATE INDEX reservations_personal ON reservations (basis) WHERE basis <> 'not_personal';
 
 -- The basis of a change that was meant for a platform (M12): what is denied is never written down as meant.

@@ -15,15 +15,13 @@ from kiki_agent.shield import Permit
 from kiki_agent.web.endpoint import Call, answer
 from kiki_agent.web.once import HEADER
 from kiki_agent.web.problem import FieldProblem, Problem
-from kiki_agent.web.services import Services, need
+from kiki_agent.web.services import Services, basis_of, need
 from kiki_agent.web.shapes.base import number_or_none
 from kiki_agent.web.shapes.money import BidAnswer, BidBody
 
 Status = Literal["ACCEPTED", "REJECTED", "PENDING"]
 
 _log = get_logger("web")
-CONSENT_DENIED = "denied"
-"""Basis of a bid about a person without a consent on record."""
 
 
 async def place(call: Call, body: BidBody) -> web.Response:
@@ -33,15 +31,19 @@ async def place(call: Call, body: BidBody) -> web.Response:
     shield, outbox = need(services.shield, "syncshield"), need(services.outbox, "syncledger")
     connector = _connector(services, body)
     now = services.clock.now()
-    basis = "not_personal" if body.customer_id is None else CONSENT_DENIED
     key = _key(call, body, connector, now)
     recorded = await need(services.records, "syncledger").receipt(key)
     if recorded is not None:
         return _answer(services, connector, key, *_meaning(recorded), watch, recorded.reason)
+    platform = body.platform.value
+    basis = await basis_of(services, body.customer_id, platform, now)
     try:
         permit = await shield.place(connector, body.campaign_id, body.bid_amount, now, basis=basis)
     except Denied as denied:
         return _answer(services, connector, key, "REJECTED", denied.reason, watch)
+    if await basis_of(services, body.customer_id, platform, services.clock.now()) != basis:
+        await _end(shield.release(permit, services.clock.now()), key)  # taken back while the amount was set aside
+        return _answer(services, connector, key, "REJECTED", "CONSENT", watch)
     intent = _intent(key, body, connector, services.settings.currency, now, permit)
     try:
         receipt = (await outbox.send(now, connector, IntentKind.PLACE_BID, [intent]))[0]
@@ -93,6 +95,7 @@ def _intent(key: str, body: BidBody, connector: str, currency: str, now: Instant
         reason="MANUAL",
         at=now,
         cause=permit.reservation_id,
+        basis=permit.basis,
     )
 
 

@@ -7,7 +7,7 @@ from aiohttp import web
 from kiki_agent.shield import AllocationView
 from kiki_agent.web.endpoint import Call, answer
 from kiki_agent.web.problem import Problem
-from kiki_agent.web.services import need
+from kiki_agent.web.services import basis_of, need
 from kiki_agent.web.shapes.base import Nothing, number
 from kiki_agent.web.shapes.money import (
     AllocateBody,
@@ -55,9 +55,9 @@ async def check(call: Call, body: CheckBody) -> web.Response:
     """Whether a bid would be allowed; `reserve` sets the amount aside in the same step."""
     services = call.services
     shield = need(services.shield, "syncshield")
-    found = await shield.check(
-        body.campaign_id, body.bid_amount, body.platform.value, body.reserve, services.clock.now()
-    )
+    now = services.clock.now()
+    basis = await basis_of(services, body.customer_id, body.platform.value, now)
+    found = await shield.check(body.campaign_id, body.bid_amount, body.platform.value, body.reserve, now, basis=basis)
     return answer(
         CheckAnswer(
             allowed=found.allowed,

@@ -47,6 +47,7 @@ class CheckBody(Given):
     campaign_id: Ident
     bid_amount: Amount
     platform: PlatformName
+    customer_id: Ident | None = Field(default=None, description="Whom the bid is about; without a consent: CONSENT.")
     reserve: bool = Field(default=False, strict=True, description="true reserves the amount in the same step.")
 
 
@@ -95,7 +96,7 @@ class BidBody(Given):
     bid_amount: PositiveAmount
     connector: Ident | None = Field(default=None, description="Which account, when a platform has several.")
     customer_id: Ident | None = Field(
-        default=None, description="A bid about a person needs a legal basis; without one it is vetoed with CONSENT."
+        default=None, description="A bid about a person needs their consent; without one it is vetoed with CONSENT."
     )
     predicted_ltv: Amount | None = None
     explanation: Text = ""
