@@ -6,7 +6,22 @@ No decision is made here and no call goes out that changes anything at a platfor
 
 from kiki_agent.accounts.accounts import Accounts
 from kiki_agent.accounts.facts import Account, PlatformTotals
+from kiki_agent.accounts.levers import KIND_OF, LEVER_OF, Lever, LeverKey, OutsideEdit, entity_of, value_of
 from kiki_agent.accounts.poller import Poller, Reader
 from kiki_agent.accounts.table import CampaignTable
 
-__all__ = ["Account", "Accounts", "CampaignTable", "PlatformTotals", "Poller", "Reader"]
+__all__ = [
+    "KIND_OF",
+    "LEVER_OF",
+    "Account",
+    "Accounts",
+    "CampaignTable",
+    "Lever",
+    "LeverKey",
+    "OutsideEdit",
+    "PlatformTotals",
+    "Poller",
+    "Reader",
+    "entity_of",
+    "value_of",
+]

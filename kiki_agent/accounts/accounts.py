@@ -15,6 +15,7 @@ import numpy.typing as npt
 from kiki_agent.accounts import records, screening, spend
 from kiki_agent.accounts.facts import Account, PlatformTotals, same_days
 from kiki_agent.accounts.grid import CLICKS, CONVERSIONS, IMPRESSIONS, REVENUE, SPEND, DayGrid, day_number
+from kiki_agent.accounts.levers import Levers, OutsideEdit
 from kiki_agent.accounts.records import ReportState
 from kiki_agent.accounts.table import CampaignTable
 from kiki_agent.hooks.capabilities import Capabilities
@@ -50,7 +51,7 @@ _log = get_logger("accounts")
 class Accounts:
     """Everything the platforms stated. Written by the pollers and by confirmed receipts, read by all others."""
 
-    def __init__(self, store: Store, accounts: Sequence[Account], lookback_days: int) -> None:
+    def __init__(self, store: Store, accounts: Sequence[Account], lookback_days: int, now: Instant) -> None:
         self._store = store
         self._loop = asyncio.get_running_loop()
         self.accounts = {each.connector: each for each in sorted(accounts, key=lambda each: each.connector)}
@@ -69,6 +70,10 @@ class Accounts:
         """Grows with each confirmed change."""
         self.stated: dict[str, Capabilities] = {}
         """What each platform says of its account, since this process started."""
+        self.levers = Levers()
+        self.on_outside: Callable[[Sequence[OutsideEdit], Instant], None] = lambda edits, now: None
+        """Hears of changes at the platforms that were not the agent's."""
+        self._now = now
         self._confirmed_at: dict[tuple[str, str], int] = {}
         self._grid = DayGrid(max(KEPT_DAYS, lookback_days + 7))
         self._state: dict[str, ReportState] = {connector: ReportState() for connector in self.connectors}
@@ -79,11 +84,12 @@ class Accounts:
     @classmethod
     async def open(cls, store: Store, accounts: Sequence[Account], *, lookback_days: int, now: Instant) -> Accounts:
         """Know again what the last agent on this database knew."""
-        self = cls(store, accounts, lookback_days)
+        self = cls(store, accounts, lookback_days, now)
         first_day = (date.fromisoformat(local_day(now, "UTC")) - timedelta(days=self._grid.width)).isoformat()
         known = await store.read(partial(records.read_all, first_day=first_day))
         mine = [each for each in known.campaigns if each.connector in self.accounts]
         self._replace_rows(mine, known.paused_by_us)
+        self.levers.baseline(mine)
         for key, at in known.bid_set_at.items():
             row = self.table.index.get(key)
             if row is not None:
@@ -173,6 +179,7 @@ class Accounts:
 
     def roll(self, now: Instant) -> None:
         """Begin new account days that are due; a day never begins twice, whatever the clock does."""
+        self._now = now
         if now < self._next_day:
             return
         for number, connector in enumerate(self.connectors):
@@ -197,6 +204,7 @@ class Accounts:
         account = self.accounts[connector]
         known = {each.campaign_id: each for each in self.campaigns(connector)}
         believed: dict[str, Campaign] = {}
+        outside: list[OutsideEdit] = []
         for each in campaigns:
             before = known.get(each.campaign_id)
             fault = None if each == before else screening.campaign_fault(each, connector, account.currency)
@@ -206,7 +214,13 @@ class Accounts:
                 self._skip(connector, fault)
                 continue
             newer = self._confirmed_at.get((connector, each.campaign_id), 0) > receipts
-            believed[each.campaign_id] = before if newer and before is not None else each
+            if newer and before is not None:
+                believed[each.campaign_id] = before
+            elif each == before and (connector, each.campaign_id) not in self.levers.unjudged:
+                believed[each.campaign_id] = each
+            else:
+                believed[each.campaign_id], edits = self.levers.judge(each, now)
+                outside += edits
         changed = [each for name, each in believed.items() if known.get(name) != each]
         gone = [(connector, name) for name in known if name not in believed]
         if gone or believed.keys() - known.keys():
@@ -221,6 +235,10 @@ class Accounts:
         self._heard_of(connector)
         if changed or gone:
             self._write(partial(records.change_campaigns, changed=tuple(changed), gone=tuple(gone)))
+        for _, name in gone:
+            self.levers.forget(known[name])
+        if outside:
+            self.on_outside(outside, now)
 
     def take_performance(self, connector: str, report: PerformanceReport, now: Instant) -> int:
         """Take over one page of performance rows; returns how many said something new."""
@@ -297,6 +315,7 @@ class Accounts:
         if receipt.outcome is not Outcome.ACCEPTED or row is None:
             return
         self.receipts += 1
+        self.levers.confirmed(intent, self.table.rows[row], self._now)
         self._confirmed_at[intent.connector, intent.campaign_id] = self.receipts
         match intent.kind:
             case IntentKind.ADJUST_BID:

@@ -8,6 +8,8 @@ from kiki_agent.shield.reasons import LevelReason
 
 PLATFORM_BIDS = 32
 """Reason number where a platform sets the bid by itself."""
+LEFT_ALONE = 33
+"""Reason number where somebody else set the lever."""
 SHIELD = 64
 """Reason numbers from here on are the shield's, shifted by this."""
 
@@ -21,7 +23,8 @@ _OWN = {
     bids.PAUSED: "PAUSED",
     bids.BELOW_MINIMUM: "BELOW_MINIMUM",
 }
-_NAMES = _OWN | {PLATFORM_BIDS: "PLATFORM_BIDS"} | {SHIELD + member.value: member.name for member in LevelReason}
+_OTHERS = {PLATFORM_BIDS: "PLATFORM_BIDS", LEFT_ALONE: "LEFT_ALONE"}
+_NAMES = _OWN | _OTHERS | {SHIELD + member.value: member.name for member in LevelReason}
 
 SENTENCES = {
     "ON_PLAN": "spend is on its plan",
@@ -33,6 +36,7 @@ SENTENCES = {
     "PAUSED": "the campaign is paused at its platform",
     "BELOW_MINIMUM": "a customer is worth less than the smallest bid",
     "PLATFORM_BIDS": "the platform sets its bids by itself",
+    "LEFT_ALONE": "somebody else set this, so it is left alone",
     "DAILY_BUDGET": "the budget of the day is spent",
     "DAILY_CAP": "the cap of the day leaves no more",
     "WINDOW_CAP": "the sliding window leaves no more",
@@ -40,6 +44,7 @@ SENTENCES = {
     "NO_CAP": "no daily cap is configured",
     "KILL_SWITCH": "the kill switch is on",
     "SAFE_HOLD": "the agent is in safe hold",
+    "ANOMALY": "the platform is frozen, its figures are far outside their history",
     "CHECK_FAILED": "the shield could not be asked",
 }
 """What a person reads in place of the code."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from kiki_agent.config import BiddingSettings
 from kiki_agent.errors import Denied
 from kiki_agent.flow.bidder import Bidder
-from kiki_agent.flow.patience import Patience
+from kiki_agent.flow.patience import CUT_EVERY, Patience
 from kiki_agent.flow.reasons import reason_name
 from kiki_agent.flow.rule import Write, due_writes, in_order
 from kiki_agent.ledger import Outbox
@@ -50,7 +51,9 @@ class BidWriter(Loop):
         *,
         currency: str = "USD",
         patience: Patience | None = None,
+        on_denied: Callable[[Sequence[Intent], str, str, Instant], None] = lambda intents, reason, why, now: None,
     ) -> None:
+        """`on_denied(intents, reason code, why they were meant, now)` hears of changes that may not go out."""
         self.name = f"write:{connector}"
         self.connector = connector
         self.period = round(settings.write_interval_s * SECOND)
@@ -63,8 +66,10 @@ class BidWriter(Loop):
         self._currency = currency
         self._tried: dict[str, Instant] = {}
         self._patience = patience
+        self._on_denied = on_denied
         self._retry_at: Instant | None = None
         self._batch_due = 0
+        self._cut_due = 0
         self.sent = 0
         self.accepted = 0
         self.rejected = 0
@@ -79,8 +84,7 @@ class BidWriter(Loop):
         table = self._accounts.table
         if self._bidder.version != table.version:
             return "no decisions about these campaigns yet"
-        if (wait := self._asked_to_wait(now)) > 0:
-            return f"{self.connector} asked for patience for another {wait / SECOND:.0f} s"
+        wait = self._asked_to_wait(now)
         low, high = table.bounds[self.connector]
         writes = due_writes(
             now,
@@ -92,6 +96,11 @@ class BidWriter(Loop):
             least_change=self._least_change,
             tried_at=self._tried_at,
         )
+        if wait > 0:  # a stop of spending is tried all the same, but not again and again
+            writes = [each for each in writes if each.cut] if now >= self._cut_due else []
+            if not writes:
+                return f"{self.connector} asked for patience for another {wait / SECOND:.0f} s"
+            self._cut_due = now + CUT_EVERY
         if now < self._batch_due:
             writes = [each for each in writes if each.cut or each.kind is IntentKind.SET_STATUS]
         if not writes:
@@ -111,7 +120,7 @@ class BidWriter(Loop):
         return None if sent else f"every due change waits: {self.last_denial or 'an outcome is still unknown'}"
 
     def _asked_to_wait(self, now: Instant) -> int:
-        asked = self._patience.retry_at.get(self.connector, 0) if self._patience is not None else 0
+        asked = self._patience.until(self.connector, now) if self._patience is not None else 0
         return max(asked, self._retry_at or 0) - now
 
     def _tried_at(self, row: int) -> int:
@@ -141,6 +150,7 @@ class BidWriter(Loop):
                 self.denied += 1
                 self.last_denial = denial.reason
                 self._tried[campaign_id] = now
+                self._on_denied([intent], denial.reason, intent.reason, now)
                 continue
             intents.append(intent)
         return intents

@@ -12,13 +12,15 @@ from fractions import Fraction
 
 import msgspec
 
-from kiki_agent.accounts import Accounts
+from kiki_agent.accounts import Accounts, Lever
 from kiki_agent.config import Settings
+from kiki_agent.governor import Governor
 from kiki_agent.ledger import Ledger, Outbox
 from kiki_agent.ledger.reallocations import Reallocation, record_reallocation
-from kiki_agent.model import SECOND, Alert, Instant, Platform, Severity, decimal_text, local_day
+from kiki_agent.model import SECOND, Alert, Campaign, Instant, Platform, Severity, decimal_text, local_day
 from kiki_agent.model.money import MICROS
 from kiki_agent.notify import Alerts
+from kiki_agent.optimizer.plan import spending
 from kiki_agent.optimizer.rule import Guards, LastShift, PlatformFacts, Underperformer, Verdict, judge
 from kiki_agent.optimizer.shifts import Shift, Shifts, ShiftState, shift_id
 from kiki_agent.runtime.log import get_logger
@@ -76,7 +78,9 @@ class Optimizer(Loop):
         alerts: Alerts,
         signals: Signals,
         metrics: Metrics,
+        governor: Governor | None = None,
     ) -> None:
+        """Without a governor the shield alone says what may be changed."""
         options = settings.optimizer
         period = round(options.interval_s * SECOND)
         self.name = "optimizer"
@@ -91,11 +95,11 @@ class Optimizer(Loop):
         self._ledger = ledger
         self._accounts = accounts
         self._value = value
-        self._shield = shield
+        self._governor = governor
         self._alerts = alerts
         self._signals = signals
         self._metrics = metrics
-        self._shifts = Shifts(store, outbox, accounts, shield, self._record)
+        self._shifts = Shifts(store, outbox, accounts, governor or shield, self._record, left_alone=self._left_alone)
         self._guards = Guards(
             threshold=Fraction(str(options.threshold)),
             step_share=Fraction(str(options.step_share)),
@@ -130,6 +134,7 @@ class Optimizer(Loop):
         if not self._restored:
             await self._restore()
         carried = await self._carry_on(now)
+        carried |= await self._take_approved(now)
         facts = self._facts(now)
         await self._note_start_budgets(facts, now)
         busy = frozenset(name for shift in self._open for name in (shift.from_connector, shift.to_connector))
@@ -164,9 +169,21 @@ class Optimizer(Loop):
                     daily_budget_micros=budget,
                     start_budget_micros=self._start_budgets.get(connector, budget),
                     as_of=totals.as_of,
+                    movable_micros=self._movable(connector, budget),
                 )
             )
         return found
+
+    def _left_alone(self, campaign: Campaign) -> bool:
+        return self._governor is not None and self._governor.left_alone(campaign, Lever.BUDGET) is not None
+
+    def _movable(self, connector: str, budget_micros: int) -> int | None:
+        """The connector's budget without what others set, which counts as given; None where nobody did."""
+        if self._governor is None or not self._governor.holds.version:
+            return None
+        campaigns = spending(self._accounts.campaigns(connector))
+        given = sum(each.daily_budget_micros for each in campaigns if self._left_alone(each))
+        return max(0, budget_micros - given)
 
     def _plans(self, verdict: Verdict, facts: Sequence[PlatformFacts], now: Instant) -> tuple[list[Shift], Verdict]:
         """The shifts the verdict asks for, and the verdict with what stands against the others.
@@ -183,13 +200,18 @@ class Optimizer(Loop):
                 held_by = self._shifts.obstacle(shift, now)
                 if not held_by:
                     plans.append(shift)
+                elif self._governor is not None:
+                    changes = self._shifts.changes(shift, now)
+                    self._governor.denied(changes, held_by, shift.reason, now, facts=_facts_of(shift))
             judged.append(replace(under, held_by=held_by))
         return plans, replace(verdict, underperformers=tuple(judged))
 
     async def _carry_out(self, plans: Sequence[Shift], now: Instant) -> list[Shift]:
         """Open and carry out the planned shifts; those that began."""
         done: list[Shift] = []
-        for shift in plans:
+        for number, shift in enumerate(plans):
+            if number and self._shifts.obstacle(shift, now):  # an earlier one of this cycle stands in its way
+                continue
             await self._shifts.open(shift)
             shift = self._announce(await self._shifts.advance(shift, now))
             if shift.is_open:
@@ -228,6 +250,16 @@ class Optimizer(Loop):
         after = [self._announce(await self._shifts.advance(shift, now)) for shift in before]
         self._open = [shift for shift in after if shift.is_open]
         return after != before
+
+    async def _take_approved(self, now: Instant) -> bool:
+        """Begin the shifts that people approved; True when there was one."""
+        if self._governor is None or not self._governor.desk.approved_shifts:
+            return False
+        approved, self._governor.desk.approved_shifts = self._governor.desk.approved_shifts, []
+        for each in approved:
+            shift = replace(msgspec.json.decode(each.facts, type=Shift), at=now)
+            await self._carry_out([shift], now)
+        return True
 
     # -- what is remembered -------------------------------------------------------------------------------------
 
@@ -419,6 +451,10 @@ class Optimizer(Loop):
                 deviation_percent=round(float(each.deviation * 100), 1),
                 held_by=each.held_by,
             )
+
+
+def _facts_of(shift: Shift) -> str:
+    return msgspec.json.encode(shift, order="sorted").decode()
 
 
 def _reason(verdict: Verdict, done: Sequence[Shift]) -> str | None:

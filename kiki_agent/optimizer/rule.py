@@ -42,6 +42,8 @@ class PlatformFacts:
     start_budget_micros: int
     as_of: Instant | None
     """How far its data reaches; None when it never reported."""
+    movable_micros: int | None = None
+    """The part of the daily budget that is the agent's to move; None: all of it. The rest was set by others."""
 
     @property
     def cac_micros(self) -> int | None:
@@ -73,7 +75,8 @@ class Underperformer:
     """(efficiency - mean) / mean, negative."""
     amount_micros: int
     held_by: str
-    """Empty when it gives; else the guard that holds it: COOLDOWN, EVIDENCE, FLOOR, NO_TARGET, IN_FLIGHT; or, found
+    """Empty when it gives; else the guard that holds it: COOLDOWN, EVIDENCE, FLOOR, NO_TARGET, IN_FLIGHT,
+    LEFT_ALONE; or, found
     later, what stands against the changes themselves (`Shifts.obstacle`)."""
 
 
@@ -148,9 +151,12 @@ def _amount(
             return 0, "COOLDOWN"
         if guards.consume_evidence and each.as_of is not None and each.as_of <= last.evidence_as_of:
             return 0, "EVIDENCE"
-    wanted = int(each.daily_budget_micros * guards.step_share)
+    movable = each.daily_budget_micros if each.movable_micros is None else each.movable_micros
+    wanted = int(movable * guards.step_share)
     floor = -int(-each.start_budget_micros * guards.floor_share // 1)
     room = each.daily_budget_micros - floor
     if room <= 0:
         return 0, "FLOOR"
+    if wanted <= 0:
+        return 0, "LEFT_ALONE"
     return min(wanted, room), ""

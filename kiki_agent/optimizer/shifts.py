@@ -12,19 +12,27 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Protocol
 
 from kiki_agent.accounts import Accounts
 from kiki_agent.errors import Denied
 from kiki_agent.ledger import Outbox
-from kiki_agent.model import Instant, Intent, IntentKind, intent_key
+from kiki_agent.model import Campaign, Instant, Intent, IntentKind, intent_key
 from kiki_agent.optimizer.plan import BudgetChange, common_step, decrease, increase, spending
 from kiki_agent.runtime.log import get_logger
-from kiki_agent.shield import Shield
 from kiki_agent.store import Store
 
 _ATTEMPTS = 3
 """How often an increase is tried before the decrease is given back."""
 _log = get_logger("optimizer")
+
+
+class Permits(Protocol):
+    """The part of the shield, or of the governor, that lets changes out."""
+
+    def may_change_all(self, intents: Sequence[Intent], now: Instant) -> None:
+        """Raises Denied when changes that belong together may not go out."""
+        ...
 
 
 class ShiftState(StrEnum):
@@ -93,13 +101,17 @@ class Shifts:
         store: Store,
         outbox: Outbox,
         accounts: Accounts,
-        shield: Shield,
+        permits: Permits,
         on_close: Callable[[sqlite3.Connection, Shift], None],
+        *,
+        left_alone: Callable[[Campaign], bool] = lambda campaign: False,
     ) -> None:
+        """`left_alone(campaign)`: whether its budget was set by somebody else and stays as it is."""
         self._store = store
         self._outbox = outbox
         self._accounts = accounts
-        self._shield = shield
+        self._permits = permits
+        self._left_alone = left_alone
         self._on_close = on_close
         """Writes the record of a closed shift in the transaction that closes it (M5)."""
 
@@ -211,13 +223,20 @@ class Shifts:
     def obstacle(self, shift: Shift, now: Instant) -> str:
         """Why a shift could not be carried out now, by both of its halves; empty when it could.
 
-        UNSETTLED, MINIMUM (budgets cannot go lower), NO_CAMPAIGN (none can take more), or a refusal of the shield.
+        UNSETTLED, MINIMUM (budgets cannot go lower), NO_CAMPAIGN (none can take more), or a refusal of who permits.
         """
         taken, why = self._intents(shift, now, shift.from_connector, -shift.wanted_micros)
         if not why:
             amount = sum(each.before - each.after for each in taken)
             _, why = self._intents(replace(shift, state=ShiftState.INCREASING), now, shift.to_connector, amount)
         return why
+
+    def changes(self, shift: Shift, now: Instant) -> list[Intent]:
+        """Both halves as they would be made, whether they are permitted or not; empty when there is nothing to move."""
+        taken = self._planned(shift, now, shift.from_connector, -shift.wanted_micros)
+        amount = sum(each.before - each.after for each in taken)
+        given = self._planned(replace(shift, state=ShiftState.INCREASING), now, shift.to_connector, amount)
+        return [*taken, *given] if taken and given else []
 
     async def _send(self, shift: Shift, now: Instant, connector: str, amount_micros: int) -> bool:
         """Send budget changes that add up to an amount; False when nothing may or can be changed."""
@@ -230,24 +249,27 @@ class Shifts:
 
     def _intents(self, shift: Shift, now: Instant, connector: str, amount_micros: int) -> tuple[list[Intent], str]:
         """Permitted changes of a connector's budgets that add up to an amount, or why there are none."""
-        campaigns = spending(self._accounts.campaigns(connector))
+        intents = self._planned(shift, now, connector, amount_micros)
+        if any(self._outbox.unsettled(connector, intent.campaign_id) for intent in intents):
+            return [], "UNSETTLED"
+        try:
+            self._permits.may_change_all(intents, now)
+        except Denied as refusal:
+            return [], str(refusal.reason)
+        return intents, "" if intents else "MINIMUM" if amount_micros < 0 else "NO_CAMPAIGN"
+
+    def _planned(self, shift: Shift, now: Instant, connector: str, amount_micros: int) -> list[Intent]:
+        """Changes of the budgets that are the agent's to move."""
+        campaigns = [each for each in spending(self._accounts.campaigns(connector)) if not self._left_alone(each)]
         step = max(
             common_step(self._accounts.campaigns(shift.from_connector)),
             common_step(self._accounts.campaigns(shift.to_connector)),
         )
         if amount_micros < 0:
-            changes, none = decrease(campaigns, -amount_micros, step), "MINIMUM"
+            changes = decrease(campaigns, -amount_micros, step)
         else:
-            changes, none = increase(campaigns, amount_micros, step), "NO_CAMPAIGN"
-        intents = [self._intent(shift, connector, change, now) for change in changes]
-        if any(self._outbox.unsettled(connector, intent.campaign_id) for intent in intents):
-            return [], "UNSETTLED"
-        try:
-            for intent in intents:
-                self._shield.may_change(intent, now)
-        except Denied as refusal:
-            return [], str(refusal.reason)
-        return intents, "" if intents else none
+            changes = increase(campaigns, amount_micros, step)
+        return [self._intent(shift, connector, change, now) for change in changes]
 
     def _intent(self, shift: Shift, connector: str, change: BudgetChange, now: Instant) -> Intent:
         return Intent(

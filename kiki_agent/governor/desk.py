@@ -1,0 +1,299 @@
+"""Where the agent and people meet: suggestions, what they decide, the orders that follow, and roll backs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+from kiki_agent.accounts import Accounts
+from kiki_agent.config import Settings
+from kiki_agent.errors import Denied
+from kiki_agent.governor import outside, rollback, suggestions
+from kiki_agent.governor.changes import Change, entity_of_intent, standing_value
+from kiki_agent.governor.holds import Hold
+from kiki_agent.governor.levels import Level
+from kiki_agent.governor.orders import Order, Orders, order_id
+from kiki_agent.governor.outside import SeenEdit
+from kiki_agent.governor.reasons import Held
+from kiki_agent.governor.rollback import RollbackPlan
+from kiki_agent.governor.suggestions import Suggestion, ended, suggestion_id
+from kiki_agent.ledger import Ledger, Outbox
+from kiki_agent.model import SECOND, Instant, Intent
+from kiki_agent.runtime.signals import Signals
+from kiki_agent.shield import Shield
+from kiki_agent.store import Store
+
+if TYPE_CHECKING:
+    from kiki_agent.governor.governor import Governor
+
+SAME_SHARE = 0.05
+"""A wish that differs less than this from what was suggested or noted last is the same wish."""
+
+
+class Desk:
+    """Suggestions, orders and roll backs of all connectors."""
+
+    def __init__(
+        self,
+        governor: Governor,
+        settings: Settings,
+        store: Store,
+        ledger: Ledger,
+        outbox: Outbox,
+        accounts: Accounts,
+        shield: Shield,
+        signals: Signals,
+    ) -> None:
+        self._governor = governor
+        self._store = store
+        self._ledger = ledger
+        self._accounts = accounts
+        self._shield = shield
+        self._signals = signals
+        self._lives = round(settings.governor.suggestion_s * SECOND)
+        self._hold_span = round(settings.governor.outside_hold_s * SECOND)
+        self.orders = Orders(store, ledger, outbox, accounts, self._permit, settings.currency)
+        self.open: dict[str, Suggestion] = {}
+        """Open suggestions by subject."""
+        self.approved_shifts: list[Suggestion] = []
+        """Shifts a person approved and nobody has begun yet; the optimizer takes them."""
+        self.on_approved_shift: Callable[[], None] = lambda: None
+        """Hears that there is one."""
+        self._asked: set[str] = set()
+        self._declined: dict[str, tuple[int, Instant]] = {}
+        self._noted: dict[str, int] = {}
+        self._deciding = asyncio.Lock()
+
+    async def load(self) -> None:
+        """Take up what the last process left open."""
+        found, _ = await self._store.read(lambda connection: suggestions.read(connection, "open", 1_000_000, 0))
+        self.open = {each.subject: each for each in found}
+        self.approved_shifts = await self._store.read(suggestions.approved_shifts)
+        await self.orders.load()
+        self._asked = {*await self._store.read(suggestions.approved_causes)}
+
+    # -- who asked -----------------------------------------------------------------------------------------------
+
+    def asked_for(self, intent: Intent) -> bool:
+        """Whether a person asked for the change."""
+        return bool(intent.cause) and (intent.cause in self._asked or intent.cause in self.orders.open)
+
+    def ordered(self, intent: Intent) -> bool:
+        """Whether it is part of an order, which lowers before it raises by itself."""
+        return intent.cause in self.orders.open
+
+    def _permit(self, intents: Sequence[Intent], now: Instant) -> None:
+        self._governor.may_change_all(intents, now)
+
+    # -- suggestions ---------------------------------------------------------------------------------------------
+
+    def suggest(
+        self, intents: Sequence[Intent], held_by: str, why: str, now: Instant, *, facts: str = "{}"
+    ) -> Suggestion | None:
+        """Put changes before people; None when they know already. Changes with `facts` belong to a shift."""
+        changes = tuple(Change.of(each) for each in intents)
+        kind: Literal["change", "shift"] = "change" if facts == "{}" else "shift"
+        connector = changes[0].connector
+        subject = "/".join(changes[0].key) if kind == "change" else f"shift/{connector}/{changes[-1].connector}"
+        known = self.open.get(subject)
+        wanted = changes[-1].after if kind == "change" else sum(abs(each.after - each.before) for each in changes)
+        declined = self._declined.get(subject)
+        if declined is not None and now < declined[1] and _same(declined[0], wanted):
+            return None
+        if known is not None:
+            before = known.changes
+            told = before[-1].after if kind == "change" else sum(abs(each.after - each.before) for each in before)
+            if _same(told, wanted) and before[0].before == changes[0].before:
+                return None
+            self._end(ended(known, "replaced", "agent", now))
+        made = Suggestion(
+            suggestion_id(subject, now),
+            kind,
+            subject,
+            connector,
+            why,
+            held_by,
+            changes,
+            facts,
+            now,
+            Instant(now + self._lives),
+        )
+        self.open[subject] = made
+        self._store.submit(lambda connection: suggestions.insert(connection, self._ledger, made))
+        self._signals.publish("suggestion", {"at": now, "suggestion_id": made.suggestion_id, "state": "open"})
+        return made
+
+    def would_have(self, intents: Sequence[Intent], held_by: str, now: Instant) -> None:
+        """Note what would have been done, once per lever and wish."""
+        fresh = []
+        for intent in intents:
+            place = "/".join((intent.connector, entity_of_intent(intent), intent.kind.value))
+            if place in self._noted and _same(self._noted[place], intent.after):
+                continue
+            self._noted[place] = intent.after
+            fresh.append(intent)
+        if not fresh:
+            return
+
+        def write(connection: sqlite3.Connection) -> None:
+            for intent in fresh:
+                body = {
+                    "connector": intent.connector,
+                    "campaign_id": intent.campaign_id,
+                    "kind": intent.kind.value,
+                    "before": intent.before,
+                    "after": intent.after,
+                    "why": intent.reason,
+                    "held_by": str(held_by),
+                }
+                self._ledger.append(connection, now, "would_have", body)
+
+        self._store.submit(write)
+
+    def tidy(self, now: Instant) -> int:
+        """End suggestions that are too old, or about an account that has moved; how many."""
+        gone = 0
+        for each in list(self.open.values()):
+            if now >= each.expires_at:
+                self._end(ended(each, "expired", "agent", now))
+            elif self._moved(each):
+                self._end(ended(each, "stale", "agent", now, "the account has moved"))
+            else:
+                continue
+            gone += 1
+        return gone
+
+    def _moved(self, each: Suggestion) -> bool:
+        table = self._accounts.table
+        return any(standing_value(table, change) != change.before for change in each.changes)
+
+    def _end(self, each: Suggestion) -> asyncio.Future[bool]:
+        self.open.pop(each.subject, None)
+        self._signals.publish(
+            "suggestion", {"at": each.decided_at, "suggestion_id": each.suggestion_id, "state": each.state}
+        )
+        return self._store.submit(lambda connection: suggestions.close(connection, self._ledger, each))
+
+    async def list_suggestions(self, state: str | None, limit: int, offset: int) -> tuple[list[Suggestion], int]:
+        """Suggestions, newest first, and how many there are in all."""
+        return await self._store.read(lambda connection: suggestions.read(connection, state, limit, offset))
+
+    async def find(self, name: str) -> Suggestion:
+        """A suggestion by its id. Raises Denied NOT_FOUND."""
+        for each in self.open.values():
+            if each.suggestion_id == name:
+                return each
+        found = await self._store.read(lambda connection: suggestions.read_one(connection, name))
+        if found is None:
+            raise Denied("NOT_FOUND", f"there is no suggestion {name[:64]!r}")
+        return found
+
+    async def approve(self, name: str, by: str, note: str, now: Instant) -> tuple[Suggestion, Order | None]:
+        """Do what was suggested. Raises Denied: NOT_FOUND, CONFLICT when it has ended, MOVED, WATCH."""
+        async with self._deciding:
+            found = await self._decidable(name, now)
+            for connector in sorted({each.connector for each in found.changes}):
+                if self._governor.standing(connector).level is Level.WATCH:
+                    raise Denied(Held.WATCH, f"{connector} is only watched; raise its level first")
+            decided = ended(found, "approved", by, now, note)
+            if found.kind == "shift":
+                self._asked.add(str(json.loads(found.facts)["shift_id"]))
+            await self._end(decided)
+            if found.kind == "shift":
+                self.approved_shifts.append(decided)
+                self.on_approved_shift()
+                return decided, None
+            return decided, await self._order("suggestion", found.suggestion_id, found.changes, by, now)
+
+    async def decline(self, name: str, by: str, note: str, now: Instant) -> Suggestion:
+        """Do not do it, and do not suggest the same again for a while. Raises Denied: NOT_FOUND, CONFLICT."""
+        async with self._deciding:
+            found = await self._decidable(name, now, moved_is_fine=True)
+            changes = found.changes
+            wanted = changes[-1].after if found.kind == "change" else sum(abs(c.after - c.before) for c in changes)
+            self._declined[found.subject] = (wanted, Instant(now + self._lives))
+            decided = ended(found, "declined", by, now, note)
+            await self._end(decided)
+            return decided
+
+    async def _decidable(self, name: str, now: Instant, *, moved_is_fine: bool = False) -> Suggestion:
+        found = await self.find(name)
+        if found.state != "open" or self.open.get(found.subject) is not found:
+            raise Denied("CONFLICT", f"suggestion {name} was {found.state} already")
+        if now >= found.expires_at:
+            await self._end(ended(found, "expired", "agent", now))
+            raise Denied("CONFLICT", f"suggestion {name} has expired")
+        if not moved_is_fine and self._moved(found):
+            await self._end(ended(found, "stale", "agent", now, "the account has moved"))
+            raise Denied(Held.MOVED, f"suggestion {name} is stale: the account has moved since it was made")
+        return found
+
+    # -- orders and roll back ------------------------------------------------------------------------------------
+
+    async def _order(
+        self, kind: Literal["suggestion", "rollback"], subject: str, changes: tuple[Change, ...], by: str, now: Instant
+    ) -> Order:
+        order = Order(order_id(kind, subject, now), kind, subject, changes, by, now)
+        await self.orders.make(order)
+        return await self.orders.advance(order, now)
+
+    async def plan_rollback(self, scope: str, given: Sequence[str | int]) -> RollbackPlan:
+        """What it takes to put back a change (key), a batch (cause) or a day (from, to)."""
+        made = await self._store.read(partial(rollback.find_made, scope=scope, given=given))
+        return rollback.plan(made, self._accounts.table)
+
+    async def roll_back(
+        self, scope: str, given: Sequence[str | int], by: str, now: Instant
+    ) -> tuple[RollbackPlan, Order | None]:
+        """Put changes back, lowering first, and leave their levers alone for a while. Raises Denied.
+
+        NOT_FOUND when nothing of it is on record, MOVED when nothing of it still stands.
+        """
+        async with self._deciding:
+            plan = await self.plan_rollback(scope, given)
+            if not plan.found:
+                raise Denied("NOT_FOUND", "no accepted change of that kind is on record")
+            if not plan.changes:
+                if not plan.refused:
+                    raise Denied("CONFLICT", "all of it is put back already")
+                raise Denied(Held.MOVED, "the account has moved since; nothing was put back")
+            watched = sorted(
+                {
+                    each.connector
+                    for each in plan.changes
+                    if self._governor.standing(each.connector).level is Level.WATCH
+                }
+            )
+            if watched:
+                raise Denied(Held.WATCH, f"{', '.join(watched)} is only watched; raise its level first")
+            order = await self._order("rollback", "/".join(map(str, (scope, *given))), plan.changes, by, now)
+            self._leave_alone(plan.changes, now)
+            return plan, order
+
+    def _leave_alone(self, changes: Sequence[Change], now: Instant) -> None:
+        for each in changes:
+            connector, entity, lever = each.key
+            hold = Hold(
+                connector, entity, lever, each.campaign_id, each.after, "rollback", now, Instant(now + self._hold_span)
+            )
+            self._governor.holds.put(hold)
+            self._store.submit(partial(outside.write_pin, ledger=self._ledger, hold=hold, by="rollback", now=now))
+
+    async def carry_on(self, now: Instant) -> int:
+        """Move on orders that waited for an answer; how many there are."""
+        waiting = list(self.orders.open.values())
+        for order in waiting:
+            await self.orders.advance(order, now)
+        return len(waiting)
+
+    async def edits_of_others(self, limit: int, offset: int) -> tuple[list[SeenEdit], int]:
+        """Edits of others, newest first, and how many there are in all."""
+        return await self._store.read(lambda connection: outside.read_edits(connection, limit, offset))
+
+
+def _same(one: int, other: int) -> bool:
+    return abs(one - other) < SAME_SHARE * max(1, abs(one)) or one == other

@@ -1,0 +1,110 @@
+"""Edits of others and pins: their rows, and how people are told."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kiki_agent.accounts import Lever, OutsideEdit
+from kiki_agent.governor.holds import Hold, erase_hold, write_hold
+from kiki_agent.ledger import Ledger
+from kiki_agent.model import Instant, decimal_text
+
+
+@dataclass(frozen=True, slots=True)
+class SeenEdit:
+    """An edit of somebody else, as read back from the record."""
+
+    connector: str
+    campaign_id: str
+    lever: Lever
+    before: int
+    after: int
+    source: str
+    at: Instant
+
+
+def write_edits(
+    connection: sqlite3.Connection, ledger: Ledger, edits: Sequence[OutsideEdit], made: Sequence[Hold]
+) -> None:
+    """The record of edits, one ledger entry each, and the holds they lead to."""
+    for edit, hold in zip(edits, made, strict=True):
+        connection.execute(
+            "INSERT INTO external_edits (connector, campaign_id, entity, lever, before, after, source, at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                edit.connector,
+                edit.campaign_id,
+                edit.entity,
+                edit.lever.value,
+                edit.before,
+                edit.after,
+                edit.source,
+                edit.at,
+            ),
+        )
+        body = {
+            "connector": edit.connector,
+            "campaign_id": edit.campaign_id,
+            "entity": edit.entity,
+            "lever": edit.lever.value,
+            "before": edit.before,
+            "after": edit.after,
+            "source": edit.source,
+            "left_alone_until": hold.until,
+        }
+        ledger.append(connection, edit.at, "external", body)
+        write_hold(connection, hold)
+
+
+def write_pin(connection: sqlite3.Connection, ledger: Ledger, hold: Hold, by: str, now: Instant) -> None:
+    """A lever is left alone from now on."""
+    write_hold(connection, hold)
+    _enter(connection, ledger, hold, True, by, now)
+
+
+def write_unpin(connection: sqlite3.Connection, ledger: Ledger, hold: Hold, by: str, now: Instant) -> None:
+    """A lever is the agent's again."""
+    erase_hold(connection, hold.key)
+    _enter(connection, ledger, hold, False, by, now)
+
+
+def _enter(connection: sqlite3.Connection, ledger: Ledger, hold: Hold, on: bool, by: str, now: Instant) -> None:
+    body = {
+        "control": "lever_hold",
+        "on": on,
+        "connector": hold.connector,
+        "entity": hold.entity,
+        "lever": hold.lever.value,
+        "value": hold.value,
+        "source": hold.source,
+        "by": by,
+    }
+    ledger.append(connection, now, "control", body)
+
+
+def read_edits(connection: sqlite3.Connection, limit: int, offset: int) -> tuple[list[SeenEdit], int]:
+    """Edits of others, newest first, and how many there are in all."""
+    total = connection.execute("SELECT count(*) FROM external_edits").fetchone()[0]
+    rows = connection.execute(
+        "SELECT connector, campaign_id, lever, before, after, source, at FROM external_edits"
+        " ORDER BY id DESC LIMIT ? OFFSET ?",
+        (limit, offset),
+    ).fetchall()
+    return [SeenEdit(row[0], row[1], Lever(row[2]), row[3], row[4], row[5], Instant(row[6])) for row in rows], total
+
+
+def news_of(edits: Sequence[OutsideEdit]) -> tuple[str, str, str]:
+    """Severity, title and message for edits of one connector."""
+    first = edits[0]
+    many = "one lever" if len(edits) == 1 else f"{len(edits)} levers"
+    title = f"{first.connector}: somebody else changed {many} at {first.at // 1_000_000}"
+    return "INFO", title, f"{_words(first)}{' and others' if len(edits) > 1 else ''}; the agent leaves that alone."
+
+
+def _words(edit: OutsideEdit) -> str:
+    if edit.lever is Lever.STATUS:
+        return f"{edit.campaign_id} was {'resumed' if edit.after else 'paused'}"
+    amounts = f"{decimal_text(edit.before, 'USD')} to {decimal_text(edit.after, 'USD')}"
+    return f"{edit.lever.value} of {edit.campaign_id} went from {amounts}"
