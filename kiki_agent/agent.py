@@ -32,6 +32,7 @@ from kiki_agent.model.money import MICROS
 from kiki_agent.notify import Alerts, DeliveryLoop, NewsLoop
 from kiki_agent.optimizer import Optimizer
 from kiki_agent.recovery import BackupLoop, Backups, RestoredHold, keep_before_migration, unfinished_restore
+from kiki_agent.resilience import Resilience
 from kiki_agent.runtime.clock import Clock
 from kiki_agent.runtime.log import get_logger
 from kiki_agent.runtime.loop import Loop
@@ -99,6 +100,7 @@ class Agent:
     privacy: Privacy
     outbox: Outbox
     plugins: Plugins
+    resilience: Resilience
     shield: Shield
     accounts: Accounts
     value: Value
@@ -191,10 +193,22 @@ class Agent:
         world = self.world
         dry = self.settings.mode is Mode.DRY_RUN
         make = ContextFactory(world.clock, world.make_http, self._seed(), dry, self.store)
-        self.plugins = await Plugins.load(
-            self.settings, make_context=make, simulated=world.simulated, observe=self._observe, locate=world.locate
+        self.resilience = await Resilience.open(
+            self.settings,
+            world.clock,
+            self.store,
+            self.ledger,
+            seed=self._seed(),
+            metrics=self.metrics,
+            signals=self.signals,
         )
-        self.patience = Patience(self._dry_call if self.settings.mode is Mode.DRY_RUN else self._call)
+        self.plugins = await Plugins.load(
+            self.settings,
+            make_context=make,
+            make_guard=self.resilience.make_guard,
+            simulated=world.simulated, observe=self._observe, locate=world.locate
+        )
+        self.patience = Patience(self._dry_call if dry else self._call, self.resilience.changes_from)
         self.outbox = Outbox(
             self.store,
             self.ledger,
@@ -205,12 +219,12 @@ class Agent:
         if world.synchronous == "FULL" and self.guard is None:
             self.outbox.fallback = Fallback(world.database.with_suffix(".cuts"))
         if services is not None:
-            services.plugins, services.outbox = self.plugins, self.outbox
+            services.plugins, services.outbox, services.resilience = self.plugins, self.outbox, self.resilience
 
     async def _open_services(self, services: Services | None) -> None:
         settings, clock = self.settings, self.world.clock
         now = clock.now()
-        caps = {name: self._caps(table) for name, table in self.connectors.items()}
+        caps = {name: self.resilience.caps(name, self._caps(table)) for name, table in self.connectors.items()}
         self.shield = await Shield.open(self.store, self.ledger, settings, caps, now, on_event=self.signals.publish)
         self.shield.on_check = lambda outcome, reason: self.metrics.checks(outcome, reason).inc()
         accounts = [
@@ -288,6 +302,7 @@ class Agent:
             signals=self.signals,
             metrics=self.metrics,
             timezone=settings.timezone,
+            rescue=self.resilience,
         )
         writers = [
             BidWriter(
@@ -315,6 +330,7 @@ class Agent:
             loops.append(DeliveryLoop(self.alerts, caller))
         self.loops = tuple(loops)
         self.supervisor = Supervisor(self.loops, self.world.clock, self.signals, on_freeze=self._on_freeze)
+        self.resilience.tie(self.shield, self.value, self.supervisor)
         self.supervisor.on_restart = lambda name: self.metrics.task_restarts(name).inc()
         if services is not None:
             services.supervisor = self.supervisor

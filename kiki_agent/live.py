@@ -262,6 +262,8 @@ class _Process:
         metrics.read_loops(agent.supervisor.health.values)
         for platform in sorted(set(agent.platforms.values())):
             spent, limit, used = (partial(agent.day_of, platform, number) for number in range(3))
+            circuit = partial(agent.resilience.worst, platform)
+            metrics.read_on_scrape(metrics.circuit_state(platform.value), circuit)
             metrics.read_on_scrape(metrics.budget_spent(platform.rpc_name), spent)
             metrics.read_on_scrape(metrics.budget_limit(platform.rpc_name), limit)
             metrics.read_on_scrape(metrics.budget_utilization(platform.rpc_name), used)

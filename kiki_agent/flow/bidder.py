@@ -49,6 +49,18 @@ class Worth(Protocol):
         ...
 
 
+class Rescue(Protocol):
+    """What decides for platforms that cannot be reached."""
+
+    def fallback(self, connector: str, platform: str) -> tuple[int, DecisionSource, str] | None:
+        """The value to use in place of a prediction; None while the connector works."""
+        ...
+
+    def decided(self, connector: str) -> None:
+        """A decision was made with a fallback value."""
+        ...
+
+
 class Bidder(Loop):
     """Columns in, one kernel call, the shield's permit, and decision rows for what changed (FLW-01, FLW-09, FLW-10).
 
@@ -71,12 +83,14 @@ class Bidder(Loop):
         timezone: str = "UTC",
         pace: Pace | None = None,
         hour_weights: Sequence[int] = EVEN,
+        rescue: Rescue | None = None,
     ) -> None:
         self.period = round(settings.interval_s * SECOND)
         self.deadline = round(settings.deadline_s * SECOND)
         self.pace = pace or Pace()
         self.accounts = accounts
         self._value = value
+        self._rescue = rescue
         self._shield = shield
         self._decisions = decisions
         self._signals = signals
@@ -242,6 +256,10 @@ class Bidder(Loop):
         lines = _log.enabled_for("info")
         for each in changed:
             count(each.platform, each.outcome.value, each.source.value).inc()
+            if each.source is DecisionSource.FALLBACK:
+                self._metrics.fallbacks(each.platform).inc()
+                if self._rescue is not None:
+                    self._rescue.decided(each.connector)
             if each.outcome.value != "ACCEPTED":
                 refused(each.platform, each.reason).inc()
             if lines:
@@ -292,9 +310,17 @@ class Bidder(Loop):
             self._everything_known = bool(self._known.all())
         return self._everything_known
 
+    def _rescued(self, connector: str, platform: str) -> tuple[int, DecisionSource, str]:
+        """Worth of a customer: predicted, or the fallback while the connector cannot be reached (RES-03)."""
+        saved = self._rescue.fallback(connector, platform) if self._rescue is not None else None
+        return self._value.ltv_micros(platform) if saved is None else saved
+
     def _value_platforms(self) -> Ints | None:
         """Refresh what is known per connector; returns the rows whose value has another source or model now."""
-        worth = [self._value.ltv_micros(platform) for platform in self._names]
+        worth = [
+            self._rescued(connector, platform)
+            for connector, platform in zip(self.accounts.connectors, self._names, strict=True)
+        ]
         table, accounts = self.accounts.table, self.accounts
         seen = (table.facts, int(accounts.day_start.sum()))
         if worth == self._worth and seen == self._seen:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median_low
 
 from kiki_agent.model.money import round_to_step
 
-MULTIPLIER_PERCENT = {
-    "google_ads": 100,
-    "meta": 100,
-    "tradedesk": 100,
-    "amazon": 100,
-    "x": 75,
-    "linkedin": 120,
-    "tiktok": 150,
+MULTIPLIER_PERMILLE: Mapping[str, int] = {
+    "google_ads": 1_000,
+    "meta": 1_000,
+    "tradedesk": 1_000,
+    "amazon": 1_000,
+    "x": 750,
+    "linkedin": 1_200,
+    "tiktok": 1_500,
 }
-"""What a platform's customers are worth against the client's median, in percent; others 100 (decision 21)."""
+"""What a platform's customers are worth against the client's median, in thousandths; others 1000 (decision 21)."""
 
 
 def quotient(numerator: int, denominator: int) -> int:
@@ -43,8 +43,14 @@ def median(values: Sequence[int]) -> int:
     return quotient(ordered[half - 1] + ordered[half], 2)
 
 
-def fallback_ltv(history: Sequence[int], platform: str, default_micros: int, least: int) -> int:
+def fallback_ltv(
+    history: Sequence[int],
+    platform: str,
+    default_micros: int,
+    least: int,
+    permille: Mapping[str, int] = MULTIPLIER_PERMILLE,
+) -> int:
     """Median of the value history times the platform's multiplier; the default while the history is too short."""
     if len(history) < max(least, 1):
         return default_micros
-    return quotient(median(history) * MULTIPLIER_PERCENT.get(platform, 100), 100)
+    return quotient(median(history) * permille.get(platform, 1_000), 1_000)

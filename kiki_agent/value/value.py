@@ -13,7 +13,7 @@ from kiki_agent.runtime.log import get_logger
 from kiki_agent.runtime.metrics import Metrics
 from kiki_agent.store import Store
 from kiki_agent.value import records
-from kiki_agent.value.distribution import fallback_ltv
+from kiki_agent.value.distribution import MULTIPLIER_PERMILLE, fallback_ltv
 from kiki_agent.value.model import Model, train
 from kiki_agent.value.records import Distribution
 
@@ -65,6 +65,7 @@ class Value:
         """Customers whose numbers were not believed."""
         self.predicted = 0
         self._trained_at = 0
+        self._permille = dict(MULTIPLIER_PERMILLE)
         self._distributions: dict[str, Distribution] = {}
         self._history: list[int] = []
         self._answers: dict[str, _Answer] = {}
@@ -98,6 +99,18 @@ class Value:
         if answer is None:
             answer = self._answers[platform] = self._fallback(platform)
         return answer.ltv_micros, answer.source, answer.model_version
+
+    def fallback_micros(self, platform: str) -> tuple[int, DecisionSource, str]:
+        """The fallback's answer, whatever is predicted: for a platform that cannot be reached (RES-03)."""
+        answer = self._fallback(platform)
+        return answer.ltv_micros, answer.source, answer.model_version
+
+    def tune(self, permille: dict[str, int], history: int, min_samples: int) -> None:
+        """Other multipliers in thousandths, another length and least size of the fallback's history, from now on."""
+        self._permille = dict(permille)
+        self._settings = self._settings.model_copy(update={"history": history, "min_samples": min_samples})
+        self._history = self._history[:history]  # newest first; a longer one is read at the next refresh
+        self._answer()
 
     def platform_value(self, platform: str, now: Instant) -> PlatformValue:
         """Distribution over the configured look-back as of the last refresh; cheap."""
@@ -211,7 +224,7 @@ class Value:
         return _Answer(found.average, DecisionSource.AI, self.model.version)
 
     def _fallback(self, platform: str) -> _Answer:
-        ltv = fallback_ltv(self._history, platform, self._default, self._settings.min_samples)
+        ltv = fallback_ltv(self._history, platform, self._default, self._settings.min_samples, self._permille)
         return _Answer(ltv, DecisionSource.FALLBACK, self.model.version)
 
 

@@ -9,6 +9,7 @@ from kiki_agent.config import Settings
 from kiki_agent.consent import BID_PURPOSE, DENIED, NOT_PERSONAL, Consents, Privacy
 from kiki_agent.governor import Governor
 from kiki_agent.model import Instant
+from kiki_agent.resilience import Resilience
 from kiki_agent.runtime.clock import Clock, Stopwatch
 from kiki_agent.runtime.metrics import Metrics
 from kiki_agent.runtime.signals import Signals
@@ -58,6 +59,7 @@ class Services:
     consents: Consents | None = None
     privacy: Privacy | None = None
     plugins: Plugins | None = None
+    resilience: Resilience | None = None
     supervisor: Supervisor | None = None
     uptime: Stopwatch = field(default_factory=Stopwatch)
     """Real time since the process started."""
