@@ -21,6 +21,7 @@ from kiki_agent.config import ConnectorSettings, Mode, Settings
 from kiki_agent.consent import Consents, Privacy, Vault, Vendors, seeded_entropy
 from kiki_agent.errors import KikiError
 from kiki_agent.flow import Bidder, BidWriter, Flow, Patience, PlacedSettler
+from kiki_agent.governor import Governor, GovernorLoop, KillWatch
 from kiki_agent.hooks.context import ContextFactory
 from kiki_agent.hooks.http import HttpClient
 from kiki_agent.hooks.manager import Plugins
@@ -68,8 +69,12 @@ class World:
     """Instance id -> its door to the outside: sockets, or the sandbox in process."""
     synchronous: Synchronous = "FULL"
     simulated: bool = False
+    damage: str | None = None
+    """Why the database is not even to be opened, found by an earlier try; a stand-in stands for it."""
     backups: Backups | None = None
     """Where backups of the database are made; None: nowhere, as in simulations."""
+    kill_folder: Path | None = None
+    """Where the file is looked for that stops all spending; None: nowhere, as in simulations."""
     locate: Callable[[str], str] = lambda key: "configuration"
     """Where a dotted key of the configuration stands, for findings about plugins."""
 
@@ -89,6 +94,7 @@ class Agent:
         self.calls = 0
         """Writes and read-backs that went out through the outbox."""
 
+    kill_watch: KillWatch | None = None
     guard: LockFile | None = None
     """The lock of a database that a stand-in stands for."""
     store: Store
@@ -105,6 +111,7 @@ class Agent:
     accounts: Accounts
     value: Value
     alerts: Alerts
+    governor: Governor
     optimizer: Optimizer
     flow: Flow
     pollers: tuple[Poller, ...]
@@ -137,7 +144,7 @@ class Agent:
         """Store, ledger, decisions: what was done before, and whether it can be trusted."""
         settings, world = self.settings, self.world
         now = world.clock.now()
-        hold = unfinished_restore(world.database)
+        hold = world.damage or unfinished_restore(world.database)
         try:
             if hold is None:
                 self.store = await self._open_store(world.database, now)
@@ -243,6 +250,18 @@ class Agent:
             lambda reason: self.shield.hold(reason, "restore"),
         )
         await self.restored.load()
+        self.governor = await Governor.open(
+            settings,
+            self.platforms,
+            store=self.store,
+            ledger=self.ledger,
+            outbox=self.outbox,
+            accounts=self.accounts,
+            shield=self.shield,
+            signals=self.signals,
+            metrics=self.metrics,
+            now=now,
+        )
         platforms = sorted({platform.value for platform in self.platforms.values()})
         self.value = await Value.open(
             self.store,
@@ -267,8 +286,10 @@ class Agent:
             alerts=self.alerts,
             signals=self.signals,
             metrics=self.metrics,
+            governor=self.governor,
         )
         if services is not None:
+            services.governor = self.governor
             services.shield, services.accounts, services.value = self.shield, self.accounts, self.value
             services.alerts = self.alerts
             services.optimizer = self.optimizer if settings.optimizer.enabled else None
@@ -303,10 +324,18 @@ class Agent:
             metrics=self.metrics,
             timezone=settings.timezone,
             rescue=self.resilience,
+            holds=self.governor.holds,
         )
         writers = [
             BidWriter(
-                bidding, name, bidder, self.shield, self.outbox, currency=settings.currency, patience=self.patience
+                bidding,
+                name,
+                bidder,
+                self.governor,
+                self.outbox,
+                currency=settings.currency,
+                patience=self.patience,
+                on_denied=self.governor.denied,
             )
             for name in self.connectors
         ]
@@ -315,6 +344,11 @@ class Agent:
         loops.append(PlacedSettler(self.shield, Records(self.store)))
         if settings.optimizer.enabled:
             loops.append(self.optimizer)
+        if world.kill_folder is not None:
+            self.kill_watch = KillWatch(self.shield, world.kill_folder)
+            loops.append(self.kill_watch)
+        stop = settings.governor.anomaly_stop
+        loops.append(GovernorLoop(self.governor, self.accounts, self.shield, self.store, anomaly_stop=stop))
         loops.append(HeadLoop(self.ledger, self.decisions, self.store, settings.ledger.head_interval_s))
         loops.append(VerifyLoop(self.ledger, settings.ledger.verify_interval_s))
         if self.restored.waiting:

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import sys
 from functools import partial
 from importlib.metadata import version
@@ -17,8 +19,12 @@ from aiohttp import web
 from kiki_agent.agent import KERNEL_MODULES, Agent, World
 from kiki_agent.config import Loaded, Mode, Settings
 from kiki_agent.errors import KikiError, StoreError
+from kiki_agent.governor import Governor, links
 from kiki_agent.hooks.http_aiohttp import AiohttpHttp
 from kiki_agent.model import MILLISECOND, Instant
+from kiki_agent.recovery import Backups, Restored, restore
+from kiki_agent.recovery.backups import database_of
+from kiki_agent.recovery.service import Busy
 from kiki_agent.runtime import log, tasks
 from kiki_agent.runtime.clock import Clock, ScaledClock, Stopwatch, SystemClock
 from kiki_agent.runtime.driver import LiveDriver
@@ -28,7 +34,7 @@ from kiki_agent.runtime.signals import Signals
 from kiki_agent.runtime.watchdog import Watchdog
 from kiki_agent.sandbox.adopt import SandboxFailed, SandboxHandle, start_or_adopt, stop, until_ready
 from kiki_agent.sandbox.wiring import vendor_offers, with_sandbox
-from kiki_agent.store import AlreadyRunning
+from kiki_agent.store import AlreadyRunning, Damaged
 from kiki_agent.store.lock import LockFile
 from kiki_agent.store.schema import lock_path
 from kiki_agent.web import Services, create_app
@@ -41,6 +47,8 @@ MARKET_PATIENCE_S = 3.0
 compiled first it takes longer; then the agent goes on, as it would with platforms that do not answer yet."""
 PLATFORM_PATIENCE = 1_100 * MILLISECOND
 """Wall time for which the platforms of a market that is being made ask not to be asked again."""
+TRY_AGAIN = 2_000 * MILLISECOND
+"""Wall time after which a database that could not be used is tried again."""
 IDLE_EXIT_S = 600.0
 """Wall seconds after which a demo's sandbox ends by itself when no agent asks it anything any more."""
 
@@ -64,6 +72,14 @@ def main(loaded: Loaded) -> NoReturn:
     leave_now(code)
 
 
+def _rank(governor: Governor, connector: str) -> int:
+    return governor.standing(connector).level.rank
+
+
+def _is_frozen(governor: Governor, connector: str) -> int:
+    return governor.frozen(connector) is not None
+
+
 class _Process:
     """One run of the agent as a process."""
 
@@ -81,6 +97,18 @@ class _Process:
         )
         self.watch = watch
         self.agent: Agent | None = None
+        self._killed_early = False
+        self.backups = Backups(
+            self.database,
+            self.database.with_suffix(".head"),
+            self.settings.backup_folder,
+            daily=self.settings.store.backups_kept,
+            weekly=self.settings.store.backups_weekly,
+            now=lambda: self.clock.now(),
+            publish=self.signals.publish,
+        )
+        self._build_task: asyncio.Task[None] | None = None
+        self._restoring = False
         self._sandbox: asyncio.Task[SandboxHandle] | None = None
         """Starts or adopts the demo's market; never cancelled, so that it is always known what there is to end."""
         self._market: asyncio.Task[None] | None = None
@@ -99,25 +127,19 @@ class _Process:
         self._check_free()
         log.configure(settings.log.level, settings.log.format, now=lambda: self.clock.now())
         self.stop.install()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self._on_kill_signal)
         self.watchdog.start()
-        services = self._services()
+        services = self._known_services = self._services()
         await self._listen(services)
-        build = asyncio.create_task(self._build(services), name="start")
+        build = self._build_task = asyncio.create_task(self._build(services), name="start")
         stopping = asyncio.create_task(self.stop.wait(), name="stop request")
         await asyncio.wait({build, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if build.done():
-            try:
-                build.result()
-            except AlreadyRunning:
-                raise
-            except StoreError as error:
-                services.starting = f"safe hold: the database cannot be used: {error}"
-                text = "The database cannot be used; nothing is spent until a person looks"
-                _log.error("safe_hold", text, error=error)
+        if build.done() and not build.cancelled():
+            build.result()
         await stopping
         _log.info("stopping", f"Stopping: {self.stop.reason}", reason=self.stop.reason)
         services.starting = "the agent is stopping"
-        return await self._end(build)
+        return await self._end(self._build_task)
 
     async def abandon(self) -> None:
         """Let go of everything after a start that failed."""
@@ -152,6 +174,8 @@ class _Process:
             metrics=self.metrics,
             signals=self.signals,
             uptime=self.watch,
+            backups=self.backups,
+            restorer=self._restore,
         )
 
     async def _listen(self, services: Services) -> None:
@@ -174,13 +198,55 @@ class _Process:
             sys.stdout.flush()
 
     async def _build(self, services: Services) -> None:
+        """Come up; while the database cannot be used, say why and try again, and never spend meanwhile.
+
+        A damaged one does not get well: a stand-in takes its place, on hold, until a person restores it.
+        """
         settings = await self._sandboxed(services) if self.settings.mode is Mode.DEMO else self.settings
-        world = World(self.clock, self.database, lambda instance: AiohttpHttp(), locate=self.loaded.locate)
+        await asyncio.to_thread(self._look_for_backups)
+        damage: str | None = None
+        while True:
+            try:
+                return await self._come_up(settings, services, damage)
+            except AlreadyRunning:
+                raise
+            except StoreError as error:
+                await self._close_agent()
+                self.agent = None
+                services.forget_parts(f"safe hold: the database cannot be used: {error}")
+                text = f"The database cannot be used, so nothing is spent: {error}"
+                _log.error("safe_hold", text, error=error)
+                if isinstance(error, Damaged) and damage is None:
+                    damage = f"the database is damaged: {error}"
+                    continue
+            await self.clock.sleep_until(Instant(self.clock.now() + round(TRY_AGAIN * self.clock.speed)))
+
+    def _look_for_backups(self) -> None:
+        try:
+            self.backups.look()
+        except StoreError as error:
+            _log.warning("backups_unknown", f"The backups cannot be listed: {error}")
+
+    async def _come_up(self, settings: Settings, services: Services, damage: str | None) -> None:
+        world = World(
+            self.clock,
+            self.database,
+            lambda instance: AiohttpHttp(),
+            damage=damage,
+            backups=self.backups,
+            kill_folder=self.folder,
+            locate=self.loaded.locate,
+        )
         services.starting = "starting: the record is being opened"
+        self.driver = LiveDriver(lambda name, seconds: self.metrics.tick_duration(name).observe(seconds))
         agent = self.agent = await Agent.build(
             settings, world, metrics=self.metrics, signals=self.signals, services=services
         )
         self._gauges(agent)
+        services.approval_key = self._approval_key()
+        if self._killed_early and agent.kill_watch is not None:
+            agent.kill_watch.signal("SIGUSR1")
+            self._killed_early = False
         services.starting = "starting: the platforms are being read"
         late = self._market is not None and not await self._market_came(self._market)
         await agent.start()
@@ -253,9 +319,30 @@ class _Process:
                 path.replace(path.with_name(f"{path.name}.before-{epoch}"))
         _log.info("record_set_aside", "The record belongs to another market and was set aside", epoch=epoch)
 
+    def _on_kill_signal(self) -> None:
+        """SIGUSR1 throws the kill switch, also when it comes before there is one."""
+        self._killed_early = True
+        if self.agent is not None and self.agent.kill_watch is not None:
+            self.agent.kill_watch.signal("SIGUSR1")
+
+    def _approval_key(self) -> bytes | None:
+        """The key that signs links; without one there are no links."""
+        try:
+            return links.load_key(self.folder / "approval.key", os.urandom(links.KEY_BYTES))
+        except OSError as error:
+            _log.warning("no_links", f"No links for approvals: {error}")
+            return None
+
     def _gauges(self, agent: Agent) -> None:
         metrics = self.metrics
         metrics.read_on_scrape(metrics.db_queue_depth, lambda: agent.store.queue_depth)
+        governor, shield = agent.governor, agent.shield
+        metrics.read_on_scrape(metrics.suggestions_open, lambda: len(governor.desk.open))
+        metrics.read_on_scrape(metrics.kill_switch, lambda: shield.killed)
+        for name in governor.connectors:
+            rank, frozen = partial(_rank, governor, name), partial(_is_frozen, governor, name)
+            metrics.read_on_scrape(metrics.autonomy_level(name), rank)
+            metrics.read_on_scrape(metrics.platform_frozen(name), frozen)
         metrics.read_on_scrape(metrics.ledger_entries, lambda: agent.ledger.head[0])
         metrics.read_on_scrape(metrics.signals_dropped, lambda: self.signals.dropped)
         metrics.read_on_scrape(metrics.consents_held, lambda: agent.consents.held)
@@ -283,6 +370,53 @@ class _Process:
 
     def _blame(self) -> str | None:
         return self.agent.plugins.blame() if self.agent is not None and hasattr(self.agent, "plugins") else None
+
+    # -- the way back ---------------------------------------------------------------------------------------------
+
+    async def _restore(self, name: str) -> Restored:
+        """Put a backup in place of a database that cannot be trusted, and come up again on it.
+
+        Raises Busy while the record is sound or another restore runs, StoreError when the backup is not whole.
+        """
+        services = self._known_services
+        if self._restoring:
+            raise Busy("a restore is running already")
+        if self._untrusted() is None:
+            raise Busy("the record is sound; stop the agent and use `kiki-agent restore` to go back to an older one")
+        self._restoring = True
+        try:
+            found = await self.backups.verify(name)
+            if found.problem:
+                raise StoreError(f"backup {name} is not whole: {found.problem}")
+            if self._build_task is not None:
+                await tasks.cancel_all({self._build_task}, 5.0)
+            services.forget_parts(f"restoring {name}")
+            await self.driver.stop(2.7)
+            await self._close_agent()
+            self.agent = None
+            try:
+                return await asyncio.to_thread(
+                    restore,
+                    self.database,
+                    self.backups.known_head,
+                    database_of(self.backups.folder, name),
+                    client_id=self.settings.client_id,
+                    now=self.clock.now(),
+                )
+            finally:
+                self._build_task = self._tasks.spawn(self._build(services), "start after a restore")
+        finally:
+            self._restoring = False
+
+    def _untrusted(self) -> str | None:
+        """Why the record cannot be trusted or used; None when it is sound, or nobody knows yet."""
+        services, agent = self._known_services, self.agent
+        if agent is None or not hasattr(agent, "ledger"):
+            starting = services.starting or ""
+            return starting if starting.startswith("safe hold") else None
+        if agent.guard is not None or agent.store.damaged:
+            return agent.ledger.hold_reason or agent.store.failure
+        return agent.ledger.hold_reason
 
     # -- end ----------------------------------------------------------------------------------------------------
 

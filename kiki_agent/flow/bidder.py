@@ -8,11 +8,12 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from kiki_agent.accounts import Accounts
+from kiki_agent.accounts import Accounts, Lever
 from kiki_agent.config import BiddingSettings
 from kiki_agent.flow.pacing import EVEN, Pace, bid_grid, plan_curve, policy_cells
-from kiki_agent.flow.reasons import CHECK_FAILED, PLATFORM_BIDS, SENTENCES, outcome_of, reason_name
+from kiki_agent.flow.reasons import CHECK_FAILED, LEFT_ALONE, PLATFORM_BIDS, SENTENCES, outcome_of, reason_name
 from kiki_agent.flow.rule import Standing, settle
+from kiki_agent.governor.holds import Holds
 from kiki_agent.kernels.bids import decide_bids
 from kiki_agent.ledger import DecisionBook
 from kiki_agent.model import SECOND, Decision, DecisionSource, Instant, local_day, micros_from_text
@@ -84,11 +85,16 @@ class Bidder(Loop):
         pace: Pace | None = None,
         hour_weights: Sequence[int] = EVEN,
         rescue: Rescue | None = None,
+        holds: Holds | None = None,
     ) -> None:
         self.period = round(settings.interval_s * SECOND)
         self.deadline = round(settings.deadline_s * SECOND)
         self.pace = pace or Pace()
         self.accounts = accounts
+        self._holds = holds or Holds()
+        self._held_seen = (-1, -1)
+        self._held_bids: list[tuple[int, int]] = []
+        self._held_running: list[int] = []
         self._value = value
         self._rescue = rescue
         self._shield = shield
@@ -187,6 +193,26 @@ class Bidder(Loop):
             left_alone = (table.steers_bid == 0) & (self._wanted > 0)
             self._wanted[left_alone] = np.maximum(table.bid_micros[left_alone], 1)
             self._own[left_alone] = PLATFORM_BIDS
+        if (self._holds.version, table.version) != self._held_seen:
+            self._find_held()
+        for row, bid in self._held_bids:
+            if self._wanted[row] > 0:
+                self._wanted[row], self._own[row] = max(bid, 1), LEFT_ALONE
+        for row in self._held_running:
+            if self._wanted[row] == 0 and self._eligible[row]:
+                self._wanted[row], self._own[row] = max(int(table.bid_micros[row]), 1), LEFT_ALONE
+
+    def _find_held(self) -> None:
+        """The rows whose bid somebody else set, and those that somebody else let run."""
+        table = self.accounts.table
+        self._held_seen = (self._holds.version, table.version)
+        self._held_bids, self._held_running = [], []
+        for hold in self._holds.all():
+            row = table.index.get((hold.connector, hold.campaign_id))
+            if row is not None and hold.lever is Lever.BID:
+                self._held_bids.append((row, hold.value))
+            elif row is not None and hold.lever is Lever.STATUS and hold.value:
+                self._held_running.append(row)
 
     def _request(self, now: Instant) -> LevelRequest:
         """All levels as the shield is asked; what a platform has not stated yet asks for what stands there."""

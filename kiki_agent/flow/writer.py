@@ -70,7 +70,6 @@ class BidWriter(Loop):
         self._retry_at: Instant | None = None
         self._batch_due = 0
         self._cut_due = 0
-        self._cut_due = 0
         self.sent = 0
         self.accepted = 0
         self.rejected = 0
@@ -97,11 +96,6 @@ class BidWriter(Loop):
             least_change=self._least_change,
             tried_at=self._tried_at,
         )
-        if wait > 0:  # a stop of spending is tried all the same, but not again and again
-            writes = [each for each in writes if each.cut] if now >= self._cut_due else []
-            if not writes:
-                return f"{self.connector} asked for patience for another {wait / SECOND:.0f} s"
-            self._cut_due = now + CUT_EVERY
         if wait > 0:  # a stop of spending is tried all the same, but not again and again
             writes = [each for each in writes if each.cut] if now >= self._cut_due else []
             if not writes:

@@ -157,6 +157,17 @@ class Governor:
             await self.set_level(connector, Level.SUGGEST, "agent", reason, now)
             self.tell("CRITICAL", f"{connector}: the agent only suggests from now on", reason, connector)
 
+    def frozen(self, connector: str) -> str | None:
+        """Why a connector may spend nothing until a person thaws it, or None."""
+        return self._shield.frozen(connector)
+
+    async def thaw(self, connector: str, reason: str, now: Instant) -> None:
+        """Let a frozen connector spend again; its level stays where the anomaly put it. Raises Denied."""
+        if self._shield.frozen(connector) is None:
+            raise Denied("CONFLICT", f"{connector} is not frozen")
+        await self._shield.freeze(connector, None, now)
+        self.tell("INFO", f"{connector} may spend again", reason or "thawed by a person", connector)
+
     # -- checks --------------------------------------------------------------------------------------------------
 
     def may_change(self, intent: Intent, now: Instant) -> None:

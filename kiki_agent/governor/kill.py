@@ -33,9 +33,9 @@ class KillWatch(Loop):
         reason = self._reason()
         if reason is None:
             return "nobody asks to stop"
+        self._signalled = ""
         if self._shield.killed:
             return "spending is stopped already"
-        self._signalled = ""
         await self._shield.kill(True, reason, now)
         return None
 

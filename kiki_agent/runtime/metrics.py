@@ -115,21 +115,6 @@ class Metrics:
         self.read_retries = self._counter(
             "syncflow_read_retries_total", "Failed reads that were asked again.", "platform"
         )
-        self.circuit_state = self._gauge(
-            "syncflow_circuit_breaker_state", "Worst circuit of a platform: 0 closed, 1 half-open, 2 open.", "platform"
-        )
-        self.circuit_transitions = self._counter(
-            "syncflow_circuit_breaker_transitions_total", "Changes of state of circuits.", "platform"
-        )
-        self.fallbacks = self._counter(
-            "syncflow_fallback_total", "Changed decisions made with the fallback value.", "platform"
-        )
-        self.rate_limited = self._counter(
-            "syncflow_rate_limited_total", "Calls held back before they were sent, to keep to a limit.", "platform"
-        )
-        self.read_retries = self._counter(
-            "syncflow_read_retries_total", "Failed reads that were asked again.", "platform"
-        )
         self.budget_spent = self._gauge(
             "syncflow_budget_spent", "Spend of the account's day in units of its currency.", "platform"
         )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from kiki_agent.web import sign_in
 from kiki_agent.web.endpoint import Endpoint, Permission, get, post
-from kiki_agent.web.handlers import admin, bids, consent, efficiency, health, money, pages, records
+from kiki_agent.web.handlers import admin, bids, consent, efficiency, governor, health, money, pages, records, recovery
 from kiki_agent.web.shapes import consent as consent_shapes
+from kiki_agent.web.shapes import governor as governor_shapes
 from kiki_agent.web.shapes import health as health_shapes
 from kiki_agent.web.shapes import money as money_shapes
 from kiki_agent.web.shapes import optimizer as optimizer_shapes
 from kiki_agent.web.shapes import records as record_shapes
+from kiki_agent.web.shapes import recovery as recovery_shapes
 from kiki_agent.web.shapes.base import Nothing
 from kiki_agent.web.shapes.events import EventsQuery
 from kiki_agent.web.shapes.overview import OverviewAnswer
@@ -85,6 +87,19 @@ _LEDGER = (
         record_shapes.ReallocationsQuery, record_shapes.ReallocationsAnswer, problems=(503,)),
     get("/api/v1/ledger/verify", VIEW, "ledger", "Walk the whole hash chain", records.verify, Nothing,
         record_shapes.VerifyAnswer, problems=(503,)),
+    get("/api/v1/ledger/export", VIEW, "ledger", "Every entry, as JSON lines or CSV", recovery.export,
+        recovery_shapes.ExportQuery, "application/x-ndjson", problems=(503,)),
+)  # fmt: skip
+_RECOVERY = (
+    get("/admin/backups", VIEW, "recovery", "All backups, newest first", recovery.backups, Nothing,
+        recovery_shapes.BackupsAnswer, problems=(503,)),
+    post("/admin/backup", ADMIN, "recovery", "Begin a backup", recovery.begin, Nothing,
+         {202: recovery_shapes.BackupBegun}, problems=(409, 503)),
+    post("/admin/backups/{id}/verify", ADMIN, "recovery", "Prove a backup again", recovery.verify, Nothing,
+         {200: recovery_shapes.BackupItem}, problems=(404, 503)),
+    post("/admin/backups/{id}/restore", ADMIN, "recovery", "Put a backup in place of a database nobody can trust",
+         recovery.restore, recovery_shapes.RestoreBody, {200: recovery_shapes.RestoreAnswer},
+         problems=(404, 409, 503)),
 )  # fmt: skip
 _CONNECTORS = (
     get("/api/v1/connectors", VIEW, "connectors", "All connectors", records.connectors, record_shapes.Paging,
@@ -105,6 +120,36 @@ _ADMIN = (
          {202: health_shapes.TaskAnswer}, problems=(404, 503)),
     post("/admin/tasks/{name}/resume", ADMIN, "admin", "Let a paused loop tick again", admin.resume, Nothing,
          {202: health_shapes.TaskAnswer}, problems=(404, 503)),
+)  # fmt: skip
+_GOVERNOR = (
+    get("/api/v1/autonomy", VIEW, "governor", "How far the agent may go at each platform", governor.levels, Nothing,
+        governor_shapes.AutonomyAnswer, problems=(503,)),
+    post("/api/v1/autonomy/{connector}", OPERATE, "governor", "Set how far it may go", governor.set_level,
+         governor_shapes.AutonomyBody, {200: governor_shapes.AutonomyItem}, problems=(404, 503)),
+    post("/api/v1/autonomy/{connector}/thaw", OPERATE, "governor", "Let a frozen platform spend again", governor.thaw,
+         governor_shapes.ReasonBody, {200: governor_shapes.AutonomyItem}, problems=(404, 409, 503)),
+    get("/api/v1/suggestions", VIEW, "governor", "What the agent would do where people decide", governor.suggestions,
+        governor_shapes.SuggestionsQuery, governor_shapes.SuggestionsAnswer, problems=(503,)),
+    post("/api/v1/suggestions/{id}/approve", OPERATE, "governor", "Do what was suggested", governor.approve,
+         governor_shapes.CommentBody, {200: governor_shapes.DecidedAnswer}, problems=(404, 409, 503)),
+    post("/api/v1/suggestions/{id}/decline", OPERATE, "governor", "Do not do it", governor.decline,
+         governor_shapes.CommentBody, {200: governor_shapes.DecidedAnswer}, problems=(404, 409, 503)),
+    post("/api/v1/suggestions/{id}/link", OPERATE, "governor", "A signed link that decides it once", governor.link,
+         governor_shapes.LinkBody, {200: governor_shapes.LinkAnswer}, problems=(404, 409, 503)),
+    get("/approvals/{token}", OPEN, "governor", "What a signed link is about", governor.open_link, Nothing, HTML,
+        problems=(403, 404, 503)),
+    post("/approvals/{token}", OPEN, "governor", "Decide by a signed link", governor.use_link, Nothing,
+         {200: HTML}, problems=(403, 404, 503), form=("confirm",)),
+    get("/api/v1/external-edits", VIEW, "governor", "What others changed at the platforms", governor.external,
+        record_shapes.Paging, governor_shapes.ExternalAnswer, problems=(503,)),
+    get("/api/v1/levers", VIEW, "governor", "Levers the agent leaves alone", governor.holds, record_shapes.Paging,
+        governor_shapes.HoldsAnswer, problems=(503,)),
+    post("/api/v1/levers/pin", OPERATE, "governor", "Leave a lever as it stands", governor.pin,
+         governor_shapes.LeverBody, {200: governor_shapes.HoldItem}, problems=(404, 503)),
+    post("/api/v1/levers/unpin", OPERATE, "governor", "Let the agent set it again", governor.unpin,
+         governor_shapes.LeverBody, {200: governor_shapes.HoldItem}, problems=(404, 503)),
+    post("/api/v1/rollback", OPERATE, "governor", "Put a change, a batch or a day back", governor.roll_back,
+         governor_shapes.RollbackBody, {200: governor_shapes.RollbackAnswer}, problems=(404, 409, 503)),
 )  # fmt: skip
 _PAGES = (
     get("/", VIEW, "page", "The page people watch", pages.page, Nothing, HTML),
@@ -129,7 +174,9 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *_BIDDING,
     *_PRIVACY,
     *_LEDGER,
+    *_RECOVERY,
     *_CONNECTORS,
     *_ADMIN,
+    *_GOVERNOR,
     *_PAGES,
 )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, fields
 from typing import TypeVar
 
 from kiki_agent.config import Settings
 from kiki_agent.consent import BID_PURPOSE, DENIED, NOT_PERSONAL, Consents, Privacy
 from kiki_agent.governor import Governor
 from kiki_agent.model import Instant
+from kiki_agent.recovery import Backups, Restored
 from kiki_agent.resilience import Resilience
 from kiki_agent.runtime.clock import Clock, Stopwatch
 from kiki_agent.runtime.metrics import Metrics
@@ -54,6 +56,8 @@ class Services:
     accounts: Accounts | None = None
     value: Value | None = None
     governor: Governor | None = None
+    approval_key: bytes | None = None
+    """Signs the links that decide one suggestion."""
     optimizer: Optimizer | None = None
     alerts: Alerts | None = None
     consents: Consents | None = None
@@ -61,8 +65,19 @@ class Services:
     plugins: Plugins | None = None
     resilience: Resilience | None = None
     supervisor: Supervisor | None = None
+    backups: Backups | None = field(default=None, metadata={"stays": True})
+    """Works on files, also before and after the parts."""
+    restorer: Callable[[str], Awaitable[Restored]] | None = field(default=None, metadata={"stays": True})
+    """Puts a backup in place of a database that cannot be trusted, and starts again; raises Busy when it can be."""
     uptime: Stopwatch = field(default_factory=Stopwatch)
     """Real time since the process started."""
+
+    def forget_parts(self, starting: str) -> None:
+        """The parts are gone, to be made anew."""
+        self.starting = starting
+        for each in fields(self):
+            if each.default is None and not each.metadata.get("stays"):
+                setattr(self, each.name, None)
 
     def not_ready(self) -> str | None:
         """Why the agent is not ready to do its work, or None. The kill switch is a wish, not a defect."""

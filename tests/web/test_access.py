@@ -43,6 +43,7 @@ def test_open_routes_are_these_and_no_others() -> None:
     opened = {(each.method, each.path) for each in ENDPOINTS if each.permission is Permission.OPEN}
     assert opened == {
         ("GET", "/health"), ("GET", "/healthz"), ("GET", "/ready"), ("POST", "/sign-in"), ("POST", "/sign-out"),
+        ("GET", "/approvals/{token}"), ("POST", "/approvals/{token}"),
     }  # fmt: skip
 
 
