@@ -45,8 +45,13 @@ def check(options: Options) -> int:
         code = MISUSED
     else:
         rows = [Checked("configuration", "ok", f"read from {loaded.file}")]
-        plugin_rows, code = asyncio.run(_plugins(loaded))
-        rows += [*plugin_rows, *_database(loaded.settings), *_token(loaded.settings.http), _port(loaded.settings)]
+        plugin_rows, code = asyncio.run(look_at_plugins(loaded))
+        rows += [
+            *plugin_rows,
+            *_database(loaded.settings),
+            *_token(loaded.settings.http),
+            look_at_port(loaded.settings),
+        ]
         if code == 0 and any(row.state == "failed" for row in rows):
             code = FAILED
     if options.json:
@@ -64,14 +69,14 @@ def _findings(name: str, error: ConfigError) -> Iterator[Checked]:
         yield Checked(name, "failed", str(finding))
 
 
-async def _plugins(loaded: Loaded) -> tuple[list[Checked], int]:
-    """Plugins, their instances, and the platforms behind them; the exit code these lead to."""
+async def look_at_plugins(loaded: Loaded, *, online: bool = True) -> tuple[list[Checked], int]:
+    """Plugins, their instances, and, when `online`, the platforms behind them; the exit code these lead to."""
     from kiki_agent.hooks.context import ContextFactory
     from kiki_agent.hooks.http_aiohttp import AiohttpHttp
     from kiki_agent.hooks.manager import Plugins
     from kiki_agent.runtime.clock import SystemClock
 
-    asks_platforms = loaded.settings.mode in (Mode.DRY_RUN, Mode.LIVE)
+    asks_platforms = online and loaded.settings.mode in (Mode.DRY_RUN, Mode.LIVE)
     factory = ContextFactory(SystemClock(), lambda _: AiohttpHttp()) if asks_platforms else None
     try:
         plugins = await Plugins.load(loaded.settings, make_context=factory, locate=loaded.locate)
@@ -156,7 +161,8 @@ def _token(http: HttpSettings) -> Iterator[Checked]:
     yield Checked("token", "ok", f"{http.token_file} {'holds it' if known else 'will be made at the first start'}")
 
 
-def _port(settings: Settings) -> Checked:
+def look_at_port(settings: Settings) -> Checked:
+    """Whether the ports can be listened on."""
     host, port = settings.http.host, settings.http.port
     taken = []
     for number in (port, *settings.http.compat_ports):

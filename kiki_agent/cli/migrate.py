@@ -53,12 +53,14 @@ def status(options: Options) -> int:
 @migrate.command()
 @common
 def up(options: Options) -> None:
-    """Apply what is pending, after a copy of the database; refused while an agent uses it."""
+    """Apply what is pending, after a backup of the database; refused while an agent uses it."""
+    from kiki_agent.recovery import keep_before_migration
     from kiki_agent.runtime.clock import SystemClock
     from kiki_agent.store.schema import up as apply_pending
 
-    path = options.load().settings.database
-    applied = apply_pending(path, SystemClock().now())
+    settings = options.load().settings
+    path, now = settings.database, SystemClock().now()
+    applied = apply_pending(path, now, keep=keep_before_migration(settings.backup_folder, settings.ledger_head, now))
     if options.json:
         emit_json({"database": str(path), "applied": applied})
     elif applied:

@@ -5,7 +5,7 @@ verification and export. Nothing here decides whether money may move, knows a ve
 """
 
 from kiki_agent.ledger.decisions import DecisionBook, DecisionRun
-from kiki_agent.ledger.exports import export, export_file
+from kiki_agent.ledger.exports import export, export_file, file_chunks
 from kiki_agent.ledger.intents import IntentRow
 from kiki_agent.ledger.ledger import Ledger
 from kiki_agent.ledger.outbox import Outbox
@@ -25,6 +25,7 @@ __all__ = [
     "Verification",
     "export",
     "export_file",
+    "file_chunks",
     "record_reallocation",
     "verify_file",
 ]

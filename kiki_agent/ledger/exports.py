@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Literal
 
@@ -37,18 +37,39 @@ async def export(store: Store, fmt: Format, write: Write) -> int:
 
 def export_file(path: Path, fmt: Format, write: Write) -> int:
     """The same from a database file, opened read-only by SQLite. Raises StoreError."""
+    entries = 0
+    for text, last in file_chunks(path, fmt):
+        write(text)
+        entries = last
+    return entries
+
+
+def file_chunks(path: Path, fmt: Format) -> Generator[tuple[str, int], None, None]:
+    """The entries of a database file in pieces of text, each with the number of its last entry.
+
+    Of a damaged file every entry up to the first unreadable one comes; then StoreError is raised. Each piece may be
+    asked for on another thread.
+    """
     if not path.exists():
         raise StoreError(f"there is no database at {path}")
     try:
-        connection = sqlite3.connect(uri(path, read_only=True), uri=True, isolation_level=None, timeout=5.0)
+        connection = sqlite3.connect(
+            uri(path, read_only=True), uri=True, isolation_level=None, timeout=5.0, check_same_thread=False
+        )
         try:
-            write(_header(fmt))
-            last = 0
+            yield _header(fmt), 0
+            last, size = 0, CHUNK
             while True:
-                text, found = _chunk(connection, fmt, last)
+                try:
+                    text, found = _chunk(connection, fmt, last, size)
+                except sqlite3.DatabaseError:
+                    if size == 1:
+                        raise
+                    size = 1
+                    continue
                 if found == last:
-                    return last
-                write(text)
+                    return
+                yield text, found
                 last = found
         finally:
             connection.close()
@@ -60,9 +81,9 @@ def _header(fmt: Format) -> str:
     return ",".join(HEADER) + "\r\n" if fmt == "csv" else ""
 
 
-def _chunk(connection: sqlite3.Connection, fmt: Format, after: int) -> tuple[str, int]:
+def _chunk(connection: sqlite3.Connection, fmt: Format, after: int, size: int = CHUNK) -> tuple[str, int]:
     rows = connection.execute(
-        "SELECT seq, at, kind, body, hash FROM ledger_entries WHERE seq > ? ORDER BY seq LIMIT ?", (after, CHUNK)
+        "SELECT seq, at, kind, body, hash FROM ledger_entries WHERE seq > ? ORDER BY seq LIMIT ?", (after, size)
     ).fetchall()
     if not rows:
         return "", after

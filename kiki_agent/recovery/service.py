@@ -72,15 +72,15 @@ class Backups:
         """Seconds since the newest backup that is whole was made; None when there is none."""
         return None if self.last is None else max(0, now - self.last.made_at) / SECOND
 
-    async def load(self) -> None:
-        """See what is there. Raises StoreError."""
-        await self.listed()
+    def look(self) -> list[Backup]:
+        """See what is there, newest first. Raises StoreError."""
+        found = backups.list_backups(self.folder, self.database.stem)
+        self.last = next((each for each in found if each.verified_at is not None), None)
+        return found
 
     async def listed(self) -> list[Backup]:
         """All backups, newest first. Raises StoreError."""
-        found = await asyncio.to_thread(backups.list_backups, self.folder, self.database.stem)
-        self.last = next((each for each in found if each.verified_at is not None), None)
-        return found
+        return await asyncio.to_thread(self.look)
 
     def begin(self, reason: Reason) -> str:
         """Begin a backup and return at once with its name. Raises Busy, StoreError."""

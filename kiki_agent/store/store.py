@@ -178,6 +178,11 @@ class Store:
         """
         return self._writer.failure or self._no_room
 
+    @property
+    def damaged(self) -> bool:
+        """Whether the file was found not to be what SQLite wrote; no waiting cures that."""
+        return self._writer.damaged
+
     def look_for_room(self) -> None:
         """Ask the disk how much room is left, and let `failure` tell when it is too little to go on spending."""
         try:

@@ -64,6 +64,11 @@ class Writer:
         """Functions and joined rows that wait or are being committed."""
         return self._queued + self._running
 
+    @property
+    def damaged(self) -> bool:
+        """Whether the writer was sealed because the file is damaged."""
+        return isinstance(self._sealed, Damaged)
+
     def submit(self, work: Callable[[sqlite3.Connection], T], weight: int) -> asyncio.Future[T]:
         """Queue a function; see `Store.submit`."""
         future: asyncio.Future[T] = self._loop.create_future()

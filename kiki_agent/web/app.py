@@ -27,7 +27,22 @@ from kiki_agent.web.services import Services
 Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _WHILE_STARTING = frozenset(
-    {"/", "/dashboard", "/page/{name}", "/api/v1/overview", "/events", "/status", "/metrics", "/docs", "/openapi.json"}
+    {
+        "/",
+        "/dashboard",
+        "/page/{name}",
+        "/api/v1/overview",
+        "/events",
+        "/status",
+        "/metrics",
+        "/docs",
+        "/openapi.json",
+        "/admin/backup",
+        "/admin/backups",
+        "/admin/backups/{id}/restore",
+        "/admin/backups/{id}/verify",
+        "/api/v1/ledger/export",
+    }
 )
 """Routes that answer before everything is up, besides the open ones."""
 
