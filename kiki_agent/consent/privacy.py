@@ -219,13 +219,13 @@ def _counts(connection: sqlite3.Connection, since: Instant, until: Instant) -> d
     found = dict.fromkeys((each.value for each in RequestType), 0)
     found |= dict(
         connection.execute(
-            "SELECT request_type, count(*) FROM privacy_requests WHERE requested_at >= ? AND requested_at < ?"
+            "SELECT request_type, count(*) FROM privacy_requests WHERE requested_at >= ? AND requested_at <= ?"
             " GROUP BY 1",
             (since, until),
         ).fetchall()
     )
     overdue = connection.execute(
-        "SELECT count(*) FROM privacy_requests WHERE status = 'PENDING' AND due_at < ?", (until,)
+        "SELECT count(*) FROM privacy_requests WHERE status = 'PENDING' AND due_at <= ?", (until,)
     ).fetchone()[0]
     return found | {"overdue": overdue}
 

@@ -221,7 +221,6 @@ def _prepare(connection: sqlite3.Connection, synchronous: Synchronous, entropy: 
     connection.execute("PRAGMA journal_mode = DELETE")
     connection.execute("PRAGMA secure_delete = ON")
     connection.execute(f"PRAGMA synchronous = {synchronous}")
-    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
     connection.execute("PRAGMA cache_size = -4096")
     for statement in _SCHEMA.split(";"):
         connection.execute(statement)
