@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import signal
 import sys
@@ -346,6 +347,9 @@ class _Process:
         metrics.read_on_scrape(metrics.ledger_entries, lambda: agent.ledger.head[0])
         metrics.read_on_scrape(metrics.signals_dropped, lambda: self.signals.dropped)
         metrics.read_on_scrape(metrics.consents_held, lambda: agent.consents.held)
+        metrics.read_on_scrape(metrics.safe_hold, lambda: float(agent.shield.hold_reason is not None))
+        metrics.read_on_scrape(metrics.backup_failed, lambda: float(self.backups.failure is not None))
+        metrics.read_on_scrape(metrics.backup_age, lambda: self._backup_age())
         metrics.read_loops(agent.supervisor.health.values)
         for platform in sorted(set(agent.platforms.values())):
             spent, limit, used = (partial(agent.day_of, platform, number) for number in range(3))
@@ -356,6 +360,10 @@ class _Process:
             metrics.read_on_scrape(metrics.budget_utilization(platform.rpc_name), used)
         metrics.read_on_scrape(metrics.db_bytes("db"), lambda: agent.store.sizes()["db"])
         metrics.read_on_scrape(metrics.db_bytes("wal"), lambda: agent.store.sizes()["wal"])
+
+    def _backup_age(self) -> float:
+        age = self.backups.age_s(self.clock.now())
+        return math.nan if age is None else age
 
     async def _load_kernels(self) -> None:
         """Compile in a child, load in a thread; the twins serve meanwhile, and for good when this fails."""

@@ -188,6 +188,13 @@ class Metrics:
         self.db_queue_depth = Gauge("kiki_db_queue_depth", "Functions waiting for the writer.", registry=registry)
         self.db_bytes = self._gauge("kiki_db_size_bytes", "Size of the database and its write-ahead log.", "file")
         self.ledger_entries = Gauge("kiki_ledger_entries", "Entries in the ledger.", registry=registry)
+        self.safe_hold = Gauge("kiki_safe_hold", "1 while nothing may be spent, else 0.", registry=registry)
+        self.backup_age = Gauge(
+            "kiki_backup_age_seconds", "Age of the newest whole backup; NaN when there is none.", registry=registry
+        )
+        self.backup_failed = Gauge(
+            "kiki_backup_failed", "1 when the last backup was not made or is not whole, else 0.", registry=registry
+        )
         self.plugin_failures = self._counter(
             "kiki_plugin_failures_total", "Calls to plugins that failed.", "instance", "error"
         )
