@@ -26,7 +26,6 @@ from kiki_agent.model import (
     PerformanceReport,
     Receipt,
     SpendReport,
-    iso,
     local_day,
 )
 from kiki_meta import mapping
@@ -194,7 +193,7 @@ class MetaConnector:
         """
         currency = (await self._facts()).currency
         found: list[Edit] = []
-        params = {"since": iso(since), "fields": ACTIVITY_FIELDS, "limit": str(self._config.page_size)}
+        params = {"since": str(since // SECOND), "fields": ACTIVITY_FIELDS, "limit": str(self._config.page_size)}
         for _ in range(MOST_PAGES):
             page = await self._client.read(f"{self._act}/activities", Activities, **params)
             found += edits_of(page.data, currency)

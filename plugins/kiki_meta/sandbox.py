@@ -110,7 +110,7 @@ class MetaSandbox:
         return self._post(node, edge, body_of(headers, body), now, failed=failed)
 
     def _post(self, node: str, edge: str, fields: Mapping[str, Any], now: Instant, *, failed: bool) -> object:
-        if not node:
+        if not node and not edge:
             return self._batch(fields, now, failed=failed)
         if node == PIXEL and edge == "events":
             events = check_events(fields, now)

@@ -54,6 +54,7 @@ class MetaAccount:
             if len(members := tuple(each for each in group if each < desk.size)) > 1
             for index in members
         }
+        self._parents = [str(self.parent(index)) for index in range(desk.size)]
 
     # -- structure --------------------------------------------------------------------------------------------------
 
@@ -149,11 +150,11 @@ class MetaAccount:
             "min_daily_budget": max(1, MICROS // self.minor),
         }
 
-    def insight(self, day: CampaignDay) -> dict[str, Any]:
+    def insight(self, day: CampaignDay, actions: bool) -> dict[str, Any]:
         """One ad set on one day: every number as text, and the same purchases under three names."""
         row: dict[str, Any] = {
             "account_id": self.account,
-            "campaign_id": str(self.parent(day.campaign)),
+            "campaign_id": self._parents[day.campaign],
             "adset_id": str(FIRST_SET + day.campaign),
             "date_start": day.day,
             "date_stop": day.day,
@@ -161,7 +162,7 @@ class MetaAccount:
             "impressions": str(day.impressions),
             "clicks": str(day.clicks),
         }
-        if day.conversions:
+        if actions and day.conversions:
             names = ("purchase", "omni_purchase", "offsite_conversion.fb_pixel_purchase")
             row["actions"] = [
                 {"action_type": "link_click", "value": str(day.clicks)},

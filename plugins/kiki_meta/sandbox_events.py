@@ -60,7 +60,10 @@ def _check(event: Any, now_s: int) -> None:
         if name in _HASHED and not (len(value) == 64 and set(value) <= set("0123456789abcdef")):
             raise _invalid(name)
     _check_click(event["user_data"].get("fbc"))
-    _check_data(event.get("custom_data", {}))
+    data = event.get("custom_data", {})
+    if event["event_name"] == "Purchase" and not {"value", "currency"} <= set(data):
+        raise _invalid("value")
+    _check_data(data)
 
 
 def _check_click(fbc: str | None) -> None:

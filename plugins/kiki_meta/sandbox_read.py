@@ -105,7 +105,11 @@ class Reader:
             asked = self._runs[node]
             fields = _fields("insights", params)
             return self._page(
-                self._insights(asked, now, most=10_000), f"{node}/insights", params, (*fields, *DATES), version
+                self._insights({**asked, "fields": "actions"}, now, most=10_000),
+                f"{node}/insights",
+                params,
+                (*fields, *DATES),
+                version,
             )
         if edge:
             raise Problem(2500, f"Unknown path components: /{edge[:60]}")
@@ -118,6 +122,7 @@ class Reader:
     def _insights(
         self, params: Mapping[str, str], now: Instant, most: int = MOST_DAYS_AT_ONCE
     ) -> Iterable[dict[str, Any]]:
+        actions = "action" in params.get("fields", "action")
         word(params.get("level", "account"), LEVELS, "level")
         if params.get("level") != "adset" or params.get("time_increment") != "1":
             raise Problem(100, "This account answers level=adset with time_increment=1 only.")
@@ -127,7 +132,7 @@ class Reader:
             if set(span) != {"since", "until"} or first > last:
                 raise ValueError("span")
             days = (datetime.fromisoformat(last) - datetime.fromisoformat(first)).days + 1
-            rows = [self.account.insight(day) for day in self.account.desk.days(first, last, now)]
+            rows = [self.account.insight(day, actions) for day in self.account.desk.days(first, last, now)]
         except (msgspec.MsgspecError, KeyError, ValueError):
             raise Problem(100, "(#100) Param time_range must be an object with since and until.") from None
         if days > most:
