@@ -392,6 +392,8 @@ class Agent:
             for question in questions.values():
                 await question
             return
+        if not questions:  # no account is configured yet
+            return
         asked = {asyncio.create_task(question, name=name) for name, question in questions.items()}
         try:
             answered, slow = await asyncio.wait(asked, timeout=START_PATIENCE_S)
