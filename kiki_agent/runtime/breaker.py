@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final
+from typing import Final, Literal, cast
 
 SECOND: Final = 1_000_000
 PROBE_PATIENCE: Final = SECOND
@@ -23,9 +23,9 @@ class Circuit(IntEnum):
     OPEN = 2
 
     @property
-    def word(self) -> str:
+    def word(self) -> Literal["closed", "half_open", "open"]:
         """As answers spell it."""
-        return self.name.lower()
+        return cast(Literal["closed", "half_open", "open"], self.name.lower())
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,6 +141,21 @@ def post(
     return _endpoint("POST", path, permission, tag, summary, handler, given, answers, problems, form)
 
 
+def put(
+    path: str,
+    permission: Permission,
+    tag: str,
+    summary: str,
+    handler: Callable[[Call, G], Awaitable[web.StreamResponse]],
+    given: type[G],
+    answers: Mapping[int, type[BaseModel] | str],
+    *,
+    problems: tuple[int, ...] = (),
+) -> Endpoint:
+    """An endpoint that puts values in place of others."""
+    return _endpoint("PUT", path, permission, tag, summary, handler, given, answers, problems)
+
+
 def answer(model: BaseModel, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     """A JSON answer from its model."""
     body = model.model_dump_json().encode("utf-8", "replace")

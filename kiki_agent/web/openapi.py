@@ -149,7 +149,7 @@ def _operation(endpoint: Endpoint, schemas: dict[str, Json], names: dict[tuple[t
         fields = {name: {"type": "string"} for name in endpoint.form}
         form = {"schema": {"type": "object", "properties": fields}}
         found["requestBody"] = {"content": {"application/x-www-form-urlencoded": form}}
-    elif endpoint.method == "POST" and endpoint.given is not Nothing:
+    elif endpoint.method != "GET" and endpoint.given is not Nothing:
         name = names[endpoint.given, "validation"]
         found["requestBody"] = {
             "required": bool(schemas[name].get("required")),
@@ -168,7 +168,7 @@ def _problem_statuses(endpoint: Endpoint) -> list[int]:
     found = {403, 500, *endpoint.problems}
     if endpoint.permission is not Permission.OPEN:
         found.add(401)
-    if endpoint.method == "POST":
+    if endpoint.method != "GET":
         found |= {413} if endpoint.form else {400, 413, 415, 422}
     elif endpoint.given is not Nothing or "{" in endpoint.path:
         found.add(422)

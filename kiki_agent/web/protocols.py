@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from kiki_agent.hooks.capabilities import Capabilities
 from kiki_agent.ledger import DecisionRun, IntentRow, ReallocationRow, Verification
 from kiki_agent.model import Campaign, Instant, Intent, IntentKind, PlatformValue, Receipt
 from kiki_agent.shield import AllocationView, CheckAnswer, Permit, WindowStats
@@ -158,6 +159,9 @@ class Accounts(Protocol):
 
     @property
     def table(self) -> CampaignTable: ...
+
+    @property
+    def stated(self) -> Mapping[str, Capabilities]: ...
 
     def campaigns(self, connector: str | None = None) -> Sequence[Campaign]: ...
 

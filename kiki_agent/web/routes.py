@@ -3,8 +3,21 @@
 from __future__ import annotations
 
 from kiki_agent.web import sign_in
-from kiki_agent.web.endpoint import Endpoint, Permission, get, post
-from kiki_agent.web.handlers import admin, bids, consent, efficiency, governor, health, money, pages, records, recovery
+from kiki_agent.web.endpoint import Endpoint, Permission, get, post, put
+from kiki_agent.web.handlers import (
+    admin,
+    bids,
+    connectors,
+    consent,
+    efficiency,
+    governor,
+    health,
+    money,
+    pages,
+    records,
+    recovery,
+)
+from kiki_agent.web.shapes import connectors as connector_shapes
 from kiki_agent.web.shapes import consent as consent_shapes
 from kiki_agent.web.shapes import governor as governor_shapes
 from kiki_agent.web.shapes import health as health_shapes
@@ -102,10 +115,17 @@ _RECOVERY = (
          problems=(404, 409, 503)),
 )  # fmt: skip
 _CONNECTORS = (
-    get("/api/v1/connectors", VIEW, "connectors", "All connectors", records.connectors, record_shapes.Paging,
-        record_shapes.ConnectorsAnswer),
-    get("/api/v1/connectors/{id}", VIEW, "connectors", "One connector", records.connector, Nothing,
-        record_shapes.ConnectorAnswer, problems=(404,)),
+    get("/api/v1/connectors", VIEW, "connectors", "All connectors", connectors.connectors, record_shapes.Paging,
+        connector_shapes.ConnectorsAnswer),
+    get("/api/v1/connectors/{id}", VIEW, "connectors", "One connector", connectors.connector, Nothing,
+        connector_shapes.ConnectorAnswer, problems=(404,)),
+    put("/api/v1/connectors/{id}", ADMIN, "connectors", "Tune one connector", connectors.change,
+        connector_shapes.ConnectorBody, {200: connector_shapes.ConnectorAnswer}, problems=(404, 409, 503)),
+    get("/api/v1/resilience", VIEW, "connectors", "What holds for all connectors, and how each stands",
+        connectors.resilience, Nothing, connector_shapes.ResilienceAnswer, problems=(503,)),
+    put("/api/v1/resilience", ADMIN, "connectors", "Tune what holds for all connectors",
+        connectors.change_resilience, connector_shapes.ResilienceBody, {200: connector_shapes.ResilienceAnswer},
+        problems=(503,)),
     get("/api/v1/plugins", VIEW, "connectors", "All plugin instances", records.plugins, record_shapes.Paging,
         record_shapes.PluginsAnswer, problems=(503,)),
 )  # fmt: skip

@@ -10,6 +10,7 @@ import numpy as np
 
 from kiki_agent.config import ConnectorSettings, Settings
 from kiki_agent.errors import Denied
+from kiki_agent.hooks.capabilities import Capabilities
 from kiki_agent.ledger import DecisionRun, IntentRow, ReallocationRow, Verification
 from kiki_agent.model import (
     HOUR,
@@ -334,6 +335,7 @@ class FakeAccounts:
         self._clock = clock
         self.connectors = sorted(PLATFORMS)
         self.table = FakeTable()
+        self.stated: dict[str, Capabilities] = {}
         self.as_of: dict[str, Instant | None] = {
             name: Instant(clock.now() - (20 + 7 * index) * SECOND) for index, name in enumerate(self.connectors)
         }

@@ -7,12 +7,13 @@ from typing import Literal
 
 from aiohttp import web
 
-from kiki_agent.errors import Denied, StoreError
+from kiki_agent.errors import Denied, Rejected, StoreError
 from kiki_agent.model import Instant, Intent, IntentKind, Outcome, Platform, Receipt, intent_key
 from kiki_agent.runtime.clock import Stopwatch
 from kiki_agent.runtime.log import get_logger
 from kiki_agent.shield import Permit
 from kiki_agent.web.endpoint import Call, answer
+from kiki_agent.web.handlers.connectors import circuit_state
 from kiki_agent.web.once import HEADER
 from kiki_agent.web.problem import FieldProblem, Problem
 from kiki_agent.web.services import Services, basis_of, need
@@ -44,6 +45,10 @@ async def place(call: Call, body: BidBody) -> web.Response:
     if await basis_of(services, body.customer_id, platform, services.clock.now()) != basis:
         await _end(shield.release(permit, services.clock.now()), key)  # taken back while the amount was set aside
         return _answer(services, connector, key, "REJECTED", "CONSENT", watch)
+    held = _held_back(services, connector)
+    if held is not None:  # nothing is sent, and nothing is journaled: the amount is free again
+        await _end(shield.release(permit, services.clock.now()), key)
+        return _answer(services, connector, key, "REJECTED", _reason(held), watch, held)
     intent = _intent(key, body, connector, services.settings.currency, now, permit)
     try:
         receipt = (await outbox.send(now, connector, IntentKind.PLACE_BID, [intent]))[0]
@@ -70,9 +75,22 @@ def _meaning(receipt: Receipt) -> tuple[Status, str | None]:
         case Outcome.ACCEPTED:
             return "ACCEPTED", None
         case Outcome.REJECTED:
-            return "REJECTED", "RATE_LIMITED" if receipt.reason == "RATE_LIMITED" else "PLATFORM_ERROR"
+            return "REJECTED", _reason(receipt.reason)
         case Outcome.UNKNOWN:
             return "PENDING", "UNKNOWN_OUTCOME"
+
+
+def _reason(platform_reason: str) -> str:
+    return "RATE_LIMITED" if platform_reason == "RATE_LIMITED" else "PLATFORM_ERROR"
+
+
+def _held_back(services: Services, connector: str) -> str | None:
+    """Why a bid would not leave the agent now, as the reason of its receipt; None when it would."""
+    guard = None if services.resilience is None else services.resilience.guards.get(connector)
+    error = None if guard is None else guard.hold_back(IntentKind.PLACE_BID.value, services.clock.now())
+    if error is None:
+        return None
+    return error.reason if isinstance(error, Rejected) else "RATE_LIMITED"
 
 
 def _key(call: Call, body: BidBody, connector: str, now: Instant) -> str:
@@ -96,6 +114,9 @@ def _intent(key: str, body: BidBody, connector: str, currency: str, now: Instant
         at=now,
         cause=permit.reservation_id,
         basis=permit.basis,
+        ltv_micros=body.predicted_ltv or 0,
+        confidence_permille=round(1_000 * (body.confidence or 0)),
+        note=body.explanation,
     )
 
 
@@ -139,6 +160,7 @@ def _answer(
             reason=reason,
             platform_reason=platform_reason or None,
             remaining_budget=number_or_none(left, services.settings.currency),
+            circuit_state=circuit_state(services, connector),
             latency_ms=round(watch.seconds() * 1_000, 3),
             decision_id=key,
         )

@@ -1,19 +1,14 @@
-"""Decisions, reallocations, the verified chain, connectors and plugins, read back."""
+"""Decisions, reallocations, the verified chain and plugins, read back."""
 
 from __future__ import annotations
 
 from aiohttp import web
 
-from kiki_agent.config import Mode
-from kiki_agent.model import CampaignStatus, Platform, iso
-from kiki_agent.shield import WindowStats
+from kiki_agent.model import iso
 from kiki_agent.web.endpoint import Call, answer
-from kiki_agent.web.problem import Problem
 from kiki_agent.web.services import need
-from kiki_agent.web.shapes.base import Nothing, number, number_or_none
+from kiki_agent.web.shapes.base import Nothing, number
 from kiki_agent.web.shapes.records import (
-    ConnectorAnswer,
-    ConnectorsAnswer,
     DecisionItem,
     DecisionsAnswer,
     DecisionsQuery,
@@ -24,10 +19,7 @@ from kiki_agent.web.shapes.records import (
     ReallocationsAnswer,
     ReallocationsQuery,
     VerifyAnswer,
-    WindowAnswer,
 )
-
-_MODES = {Mode.DEMO: "sandbox", Mode.DRY_RUN: "sandbox", Mode.LIVE: "live", Mode.BACKTEST: "mock"}
 
 
 async def decisions(call: Call, query: DecisionsQuery) -> web.Response:
@@ -103,21 +95,6 @@ async def verify(call: Call, _: Nothing) -> web.Response:
     )
 
 
-async def connectors(call: Call, query: Paging) -> web.Response:
-    """All connectors."""
-    names = list(call.services.settings.connector)
-    items = [_connector(call, name) for name in names[query.offset : query.offset + query.limit]]
-    return answer(ConnectorsAnswer(items=items, total=len(names)))
-
-
-async def connector(call: Call, _: Nothing) -> web.Response:
-    """One connector."""
-    name = call.part("id")
-    if name not in call.services.settings.connector:
-        raise Problem(404, f"there is no connector {name!r}", "UNKNOWN_CONNECTOR")
-    return answer(_connector(call, name))
-
-
 async def plugins(call: Call, query: Paging) -> web.Response:
     """All plugin instances, with what they offer and how they fare."""
     described = list(need(call.services.plugins, "the plugins").describe())
@@ -137,63 +114,3 @@ async def plugins(call: Call, query: Paging) -> web.Response:
             )
         )
     return answer(PluginsAnswer(items=items, total=len(described)))
-
-
-def _connector(call: Call, name: str) -> ConnectorAnswer:
-    services = call.services
-    settings = services.settings
-    now = services.clock.now()
-    instance = None if services.plugins is None else services.plugins.instances.get(name)
-    accounts = services.accounts
-    known = accounts is not None and name in accounts.connectors
-    campaigns = list(accounts.campaigns(name)) if accounts is not None and known else []
-    age = accounts.spend_age(name, now) if accounts is not None and known else None
-    spent = None
-    if accounts is not None and age is not None:
-        low, high = accounts.table.bounds[name]
-        spent = int(accounts.table.spend_today_micros[low:high].sum())
-    stats = services.shield.status(name, now) if services.shield is not None and known else None
-    state = "starting" if instance is None else instance.state
-    currency = settings.currency
-    return ConnectorAnswer(
-        id=name,
-        platform=Platform.parse(settings.connector[name].platform).value,
-        kind="basic",
-        mode=_MODES[settings.mode],
-        connected=state == "ok" and age is not None,
-        status_text=_status_text(state, "" if instance is None else instance.error, age is not None),
-        campaigns=len(campaigns),
-        active_campaigns=sum(1 for each in campaigns if each.status is CampaignStatus.ACTIVE),
-        daily_budget=number(accounts.budget_micros(name) if accounts is not None and known else 0, currency),
-        spent_today=number_or_none(spent, currency),
-        daily_cap=number_or_none(None if stats is None else stats.daily_cap_micros, currency),
-        reserved=number_or_none(None if stats is None else stats.reserved_micros, currency),
-        overshoot=number_or_none(None if stats is None else stats.overshoot_micros, currency),
-        currency=currency,
-        data_as_of=None if age is None else iso(now - age),
-        window=None if stats is None else _window(stats, currency),
-    )
-
-
-def _status_text(state: str, error: str, reported: bool) -> str:
-    match state:
-        case "quarantined":
-            return f"put aside: {error or 'no reason known'}"
-        case "off":
-            return "switched off in the configuration"
-        case "starting":
-            return "not up yet"
-    return "connected" if reported else "waiting for its first report"
-
-
-def _window(stats: WindowStats, currency: str) -> WindowAnswer:
-    limit = stats.max_budget_micros
-    return WindowAnswer(
-        current_spend=number(stats.current_spend_micros, currency),
-        max_budget=number(limit, currency),
-        remaining_budget=number(stats.remaining_micros, currency),
-        utilization=round(stats.current_spend_micros / limit, 4) if limit > 0 else None,
-        record_count=stats.record_count,
-        oldest_record=None if stats.oldest_record is None else iso(stats.oldest_record),
-        window_s=stats.window_s,
-    )

@@ -99,7 +99,10 @@ class BidBody(Given):
         default=None, description="A bid about a person needs their consent; without one it is vetoed with CONSENT."
     )
     predicted_ltv: Amount | None = None
-    explanation: Text = ""
+    confidence: float | None = Field(
+        default=None, ge=0, le=1, allow_inf_nan=False, description="How sure the predicted value is, 0 to 1."
+    )
+    explanation: Text = Field(default="", description="Why; shown to platforms that can show it. Nothing personal.")
     audience_id: Ident | None = None
 
 
@@ -114,5 +117,6 @@ class BidAnswer(Answer):
     platform_reason: str | None = Field(default=None, description="The platform's own word for a refusal.")
     source: Literal["manual"] = "manual"
     remaining_budget: float | None
+    circuit_state: str | None = Field(description="closed, half_open or open; null where the connector has no circuit.")
     latency_ms: float
     decision_id: str
