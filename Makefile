@@ -10,7 +10,7 @@ SOURCES := kiki_agent plugins tests $(wildcard benchmarks)
 PROJECT := pyproject.toml plugins $(wildcard plugins/*/__init__.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench fuzz-consent lock clean system-packages
+.PHONY: help run test lint bench fuzz-consent image lock clean system-packages image-packages
 
 help: ## show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,7 +19,7 @@ run: $(VENV)/.runtime ## install what the agent needs and start the demo on http
 	@echo "Starting the demo; look at http://127.0.0.1:8080/ - Ctrl-C ends it."
 	@exec $(BIN)/kiki-agent demo
 
-test: lint system-packages ## install everything, check style and types, run all tests
+test: lint system-packages image-packages ## install everything, check style and types, run all tests
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: $(VENV)/.dev ## style, format, types, and who may import whom
@@ -33,6 +33,9 @@ bench: $(VENV)/.dev ## run all benchmarks, one after the other
 
 fuzz-consent: $(VENV)/.dev ## mutate a million consent strings (N=1000000)
 	$(BIN)/python -m tests.consent.fuzz $(or $(N),1000000)
+
+image: $(VENV)/.dev image-packages ## build the container image as root on Debian (NAME=kiki-agent, BASE=image, REFRESH=1)
+	@BASE="$(BASE)" REFRESH="$(REFRESH)" deploy/build-image $(or $(NAME),kiki-agent)
 
 lock: ## resolve the lock files again (needs uv)
 	@test -n "$(UV)" || { echo "make lock needs uv, which is neither a command nor a module of $(PYTHON)"; exit 1; }
@@ -79,3 +82,11 @@ system-packages:
 		echo "Installing chromium and prometheus (for promtool) ..."; \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium prometheus >/dev/null; \
 	else echo "chromium or promtool is missing, their tests will be skipped; on Debian, as root: apt-get install chromium prometheus"; fi
+
+# The image is built without a registry: buildah builds it, mmdebstrap makes the Debian under it.
+image-packages:
+	@if command -v buildah >/dev/null 2>&1 && command -v mmdebstrap >/dev/null 2>&1; then :; \
+	elif [ "$$(id -u)" = 0 ] && [ -f /etc/debian_version ]; then \
+		echo "Installing buildah and mmdebstrap ..."; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends buildah mmdebstrap >/dev/null; \
+	else echo "buildah or mmdebstrap is missing, no image can be built here; on Debian, as root: apt-get install buildah mmdebstrap"; fi
