@@ -181,7 +181,9 @@ class Mutator:
         for path in (each for each in bidding if each in mask):
             made = self._campaign_bid(update, index, path)
         if "urlCustomParameters" in mask:
-            given = update.url_custom_parameters or []
+            if update.url_custom_parameters is UNSET:
+                raise Refused("fieldError", "REQUIRED", "The required field was not present: urlCustomParameters")
+            given = update.url_custom_parameters
             _check_parameters(given)
             values = [{"key": each.key, "value": each.value} for each in given]
             after = lambda: self.account.parameters.update({index: values})  # noqa: E731
