@@ -110,7 +110,17 @@ class Shield(Protocol):
 
     async def release(self, permit: Permit, now: Instant) -> None: ...
 
-    async def allocate(self, campaign_id: str, budget_micros: int, currency: str, now: Instant) -> AllocationView: ...
+    async def allocate(
+        self,
+        campaign_id: str,
+        budget_micros: int,
+        currency: str,
+        now: Instant,
+        *,
+        pacing: str = "even",
+        start_at: Instant | None = None,
+        end_at: Instant | None = None,
+    ) -> AllocationView: ...
 
     async def budget(self, campaign_id: str, now: Instant | None = None) -> AllocationView | None: ...
 

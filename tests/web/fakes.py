@@ -255,7 +255,17 @@ class FakeShield:
         self.calls.append("release")
         del self.reserved[permit.reservation_id]
 
-    async def allocate(self, campaign_id: str, budget_micros: int, currency: str, now: Instant) -> AllocationView:
+    async def allocate(
+        self,
+        campaign_id: str,
+        budget_micros: int,
+        currency: str,
+        now: Instant,
+        *,
+        pacing: str = "even",
+        start_at: Instant | None = None,
+        end_at: Instant | None = None,
+    ) -> AllocationView:
         known = self.allocations.get(campaign_id)
         spent = 0 if known is None else known.spent_micros
         if budget_micros < spent:

@@ -124,6 +124,24 @@ async def test_a_whole_allocation(client: Client) -> None:
     assert (nowhere.status, (await nowhere.json())["errors"][0]["field"]) == (422, "platform")
 
 
+async def test_an_allocation_has_a_beginning_an_end_and_a_pace(client: Client) -> None:
+    body = {"campaign_id": "c3", "budget": 100, "start": "2020-01-01T00:00:00Z", "end": "2200-01-01T00:00:00Z"}
+    assert (await client.post("/api/v1/allocate", json=body)).status == 201
+    found = await (await client.get("/api/v1/budget/c3")).json()
+    assert (found["start"][:10], found["pacing"]["kind"], found["pacing"]["actual"]) == ("2020-01-01", "even", 0.0)
+    assert 0 < found["pacing"]["expected"] < 50
+    check = {"campaign_id": "c3", "bid_amount": 60, "platform": "google"}
+    assert (await (await client.post("/api/v1/check", json=check)).json())["reason"] == "PACING"
+    fast = {"campaign_id": "c3", "budget": 90, "pacing": "accelerated"}
+    assert (await client.post("/api/v1/allocate", json=fast)).status == 200
+    assert (await (await client.post("/api/v1/check", json=check)).json())["allowed"]
+    found = await (await client.get("/api/v1/budget/c3")).json()
+    assert (found["budget"], found["end"][:10]) == (90.0, "2200-01-01"), "what is left out stays"
+    for wrong in ({"end": "2019-01-01T00:00:00Z"}, {"pacing": "hasty"}, {"start": "tomorrow"}):
+        refused = await client.post("/api/v1/allocate", json={**fast, **wrong})
+        assert refused.status == 422, wrong
+
+
 async def test_the_kill_switch_stops_bids_and_is_on_record(client: Client, platform: Platform) -> None:
     await client.post("/admin/kill-switch", json={"on": True, "reason": "holiday"})
     assert (await bid(client))["reason"] == "KILL_SWITCH"

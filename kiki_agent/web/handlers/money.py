@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from kiki_agent.model import iso
 from kiki_agent.shield import AllocationView
 from kiki_agent.web.endpoint import Call, answer
 from kiki_agent.web.problem import Problem
 from kiki_agent.web.services import basis_of, need
-from kiki_agent.web.shapes.base import Nothing, number
+from kiki_agent.web.shapes.base import Nothing, number, number_or_none
 from kiki_agent.web.shapes.money import (
     AllocateBody,
     AllocationAnswer,
     BudgetAnswer,
     CheckAnswer,
     CheckBody,
+    PacingState,
     ReleaseAnswer,
     ReleaseBody,
     SpendBody,
@@ -27,7 +29,16 @@ async def allocate(call: Call, body: AllocateBody) -> web.Response:
     shield = need(services.shield, "syncshield")
     currency = body.currency or services.settings.currency
     known = await shield.budget(body.campaign_id)
-    changed = await shield.allocate(body.campaign_id, body.budget, currency, services.clock.now())
+    start, end = body.span
+    changed = await shield.allocate(
+        body.campaign_id,
+        body.budget,
+        currency,
+        services.clock.now(),
+        pacing=body.pacing or (known.pacing if known else "even"),
+        start_at=start if start is not None or known is None else known.start_at,
+        end_at=end if end is not None or known is None else known.end_at,
+    )
     return answer(_allocation(changed), 201 if known is None else 200)
 
 
@@ -47,6 +58,13 @@ async def budget(call: Call, _: Nothing) -> web.Response:
             remaining=number(found.remaining_micros, found.currency),
             utilization=round(found.utilization, 4),
             status=found.status,
+            start=None if found.start_at is None else iso(found.start_at),
+            end=None if found.end_at is None else iso(found.end_at),
+            pacing=PacingState(
+                kind=found.pacing,
+                expected=number_or_none(found.expected_micros, found.currency),
+                actual=number(found.spent_micros, found.currency),
+            ),
         )
     )
 

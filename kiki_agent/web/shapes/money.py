@@ -6,7 +6,9 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from kiki_agent.model import Instant, parse_iso
 from kiki_agent.web.shapes.base import Amount, Answer, Currency, Given, Ident, PlatformName, PositiveAmount, Text
+from kiki_agent.web.shapes.records import IsoTime
 
 
 class AllocateBody(Given):
@@ -15,6 +17,18 @@ class AllocateBody(Given):
     campaign_id: Ident
     budget: PositiveAmount
     currency: Currency | None = Field(default=None, description="Defaults to the configured currency.")
+    start: IsoTime | None = Field(default=None, description="No bid before; as it was when left out.")
+    end: IsoTime | None = Field(default=None, description="No bid from then on; as it was when left out.")
+    pacing: Literal["even", "accelerated"] | None = Field(
+        default=None,
+        description="even between start and end, at most a twentieth of the budget ahead; as it was when left out.",
+    )
+
+    @property
+    def span(self) -> tuple[Instant | None, Instant | None]:
+        """The instants named by `start` and `end`."""
+        start = None if self.start is None else parse_iso(self.start)
+        return start, None if self.end is None else parse_iso(self.end)
 
 
 class AllocationAnswer(Answer):
@@ -28,6 +42,16 @@ class AllocationAnswer(Answer):
     status: str
 
 
+class PacingState(Answer):
+    """Where an allocation stands on its way."""
+
+    kind: str
+    expected: float | None = Field(
+        description="What even spending would have spent by now; null without start and end."
+    )
+    actual: float
+
+
 class BudgetAnswer(Answer):
     """A campaign's allocation and its use."""
 
@@ -39,6 +63,9 @@ class BudgetAnswer(Answer):
     remaining: float
     utilization: float = Field(description="spent / budget; above 1 after an overshoot.")
     status: str
+    start: str | None
+    end: str | None
+    pacing: PacingState
 
 
 class CheckBody(Given):
