@@ -1,0 +1,132 @@
+"""Edits of others at the platforms: told apart from our own, on record, respected, never overwritten."""
+
+from __future__ import annotations
+
+import json
+
+from kiki_agent.errors import Denied
+from kiki_agent.model import HOUR, Campaign, Instant, Intent, IntentKind, intent_key
+from kiki_agent.sandbox import layout as at
+from tests.agent.world import weather
+
+from .conftest import Start
+from .rig import House
+
+UNIT = 1_000_000
+
+
+async def test_a_budget_somebody_else_set_is_on_record_and_left_alone(start: Start) -> None:
+    house = await start()
+    campaign = house.campaign("tiktok")
+    index = house.index(campaign)
+    theirs = campaign.daily_budget_micros + 7 * UNIT
+    house.edit(index, at.BUDGET, theirs)
+    await house.run(6)
+    edits = await house.get("/api/v1/external-edits")
+    assert [(each["connector"], each["campaign_id"], each["lever"]) for each in edits["items"]] == [
+        ("tiktok", campaign.campaign_id, "budget")
+    ]
+    (body,) = house.rows("SELECT body FROM ledger_entries WHERE kind = 'external'")
+    facts = json.loads(body[0])
+    assert (facts["before"], facts["after"], facts["source"]) == (campaign.daily_budget_micros, theirs, "outside")
+    holds = await house.get("/api/v1/levers")
+    assert [each["source"] for each in holds["items"]] == ["outside"]
+    governor, now = house.agent.governor, house.clock.now()
+    for after in (theirs - UNIT, theirs + UNIT):
+        assert reason(house, budget(campaign, theirs, after, now)) == "OUTSIDE_EDIT"
+    assert int(house.market.control[at.BUDGET, index]) == theirs
+    # and a day later the lever is the agent's again
+    house.clock.instant = Instant(now + 24 * HOUR)
+    assert governor.end_holds(house.clock.now()) == 1
+    assert (await house.get("/api/v1/levers"))["total"] == 0
+
+
+def budget(campaign: Campaign, before: int, after: int, now: Instant, cause: str = "") -> Intent:
+    connector, name = campaign.connector, campaign.campaign_id
+    key = intent_key(connector, name, IntentKind.SET_BUDGET, now, cause)
+    return Intent(key, IntentKind.SET_BUDGET, connector, name, before, after, "USD", "test", now, cause)
+
+
+def reason(house: House, intent: Intent) -> str:
+    try:
+        house.agent.governor.may_change(intent, house.clock.now())
+    except Denied as denied:
+        return str(denied.reason)
+    return "yes"
+
+
+async def test_a_bid_somebody_else_set_stands_while_the_agent_bids_for_the_others(start: Start) -> None:
+    house = await start()
+    await house.run(3)
+    campaign = house.campaign("linkedin")
+    index = house.index(campaign)
+    theirs = campaign.bid_micros + 40_000
+    house.edit(index, at.BID, theirs)
+    await house.run(60)
+    assert [each["lever"] for each in (await house.get("/api/v1/external-edits"))["items"]] == ["bid"]
+    assert int(house.market.control[at.BID, index]) == theirs
+    mine = house.rows(
+        "SELECT count(*) FROM intents WHERE connector = 'linkedin' AND campaign_id = ? AND kind = 'adjust_bid'"
+        " AND sent_at > (SELECT at FROM external_edits)",
+        campaign.campaign_id,
+    )
+    assert mine == [(0,)]
+    assert house.rows("SELECT count(*) > 0 FROM intents WHERE connector = 'linkedin' AND kind = 'adjust_bid'") == [(1,)]
+    decided = await house.get(f"/api/v1/decisions?campaign_id={campaign.campaign_id}")
+    assert decided["items"][0]["reason"] == "LEFT_ALONE"
+    # a safety cut still goes below, and what was cut comes back to what the other one wanted
+    await house.post("/admin/kill-switch", on=True, reason="test")
+    await house.run(2)
+    assert int(house.market.control[at.ACTIVE, index]) == 0
+    await house.post("/admin/kill-switch", on=False, reason="over")
+    await house.run(4)
+    assert (int(house.market.control[at.ACTIVE, index]), int(house.market.control[at.BID, index])) == (1, theirs)
+
+
+async def test_a_campaign_somebody_paused_stays_paused_and_one_they_resumed_runs(start: Start) -> None:
+    house = await start()
+    await house.run(3)
+    campaign = house.campaign("amazon")
+    index = house.index(campaign)
+    house.edit(index, at.ACTIVE, 0)
+    await house.run(30)
+    assert int(house.market.control[at.ACTIVE, index]) == 0
+    house.edit(index, at.ACTIVE, 1)
+    await house.run(30)
+    assert int(house.market.control[at.ACTIVE, index]) == 1
+    edits = (await house.get("/api/v1/external-edits"))["items"]
+    assert [(each["lever"], each["after"]) for each in edits] == [("status", "active"), ("status", "paused")]
+
+
+async def test_pin_and_unpin(start: Start) -> None:
+    house = await start()
+    campaign = house.campaign("tiktok")
+    lever = {"connector": "tiktok", "campaign_id": campaign.campaign_id, "lever": "budget"}
+    await house.post("/api/v1/levers/unpin", 404, **lever)
+    pinned = await house.post("/api/v1/levers/pin", **lever)
+    assert (pinned["source"], pinned["until"]) == ("pinned", None)
+    stands = campaign.daily_budget_micros
+    assert reason(house, budget(campaign, stands, stands - UNIT, house.clock.now())) == "PINNED"
+    house = await house.again()
+    assert reason(house, budget(campaign, stands, stands - UNIT, house.clock.now())) == "PINNED"
+    await house.post("/api/v1/levers/unpin", **lever)
+    assert reason(house, budget(campaign, stands, stands - UNIT, house.clock.now())) == "yes"
+    for wrong in ({**lever, "lever": "colour"}, {**lever, "connector": ""}, {"lever": "bid"}):
+        await house.post("/api/v1/levers/pin", 422, **wrong)
+    await house.post("/api/v1/levers/pin", 404, **{**lever, "campaign_id": "nobody"})
+    kinds = [json.loads(body)["on"] for (body,) in house.rows(
+        "SELECT body FROM ledger_entries WHERE kind = 'control' AND json_extract(body, '$.control') = 'lever_hold'"
+        " ORDER BY seq"
+    )]  # fmt: skip
+    assert kinds == [True, False]
+
+
+async def test_our_own_changes_are_nobody_elses(start: Start) -> None:
+    """Lost answers and late settlements are not edits of others."""
+    house = await start()
+    weather(house.faults)
+    await house.run(60)
+    outcomes = dict(house.rows("SELECT outcome_reason, count(*) FROM intents GROUP BY 1"))
+    assert outcomes.get("IN_FORCE", 0) > 0
+    assert outcomes.get("NOT_APPLIED", 0) > 0
+    assert house.rows("SELECT count(*) FROM external_edits") == [(0,)]
