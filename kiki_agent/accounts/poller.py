@@ -87,6 +87,7 @@ class Poller(Loop):
         self._history_days = history_days
         self._first_days = max(history_days, MATURED_DAYS + RIPE_DAYS)
         self._retry_at = 0
+        self._cut_short = ""
         self._account_at: int | None = None
         self._campaigns_at: int | None = None
         self._performance_at: int | None = None
@@ -103,18 +104,12 @@ class Poller(Loop):
             return f"{self.connector} asked for patience for another {(self._retry_at - now) / 1e6:.0f} s"
         self._accounts.roll(now)
         problem: PluginError | None = None
-        for due, read in (
-            (self._account_at is None or now >= self._account_at + ACCOUNT_EVERY, self._read_account),
-            (self._is_due(self._campaigns_at, now), self._read_campaigns),
-            (True, self._read_spend),
-            (self._is_due(self._performance_at, now), self._read_performance),
-        ):
-            if not due:
-                continue
+        for name, read in self._due(now):
             try:
                 await read(now)
             except RateLimited as limit:
                 self._retry_at = limit.retry_at
+                self._cut_short = name
                 problem = limit
                 break
             except AccountMismatch as error:
@@ -123,6 +118,19 @@ class Poller(Loop):
             except PluginError as error:
                 problem = problem or error
         return self._judge(problem)
+
+    def _due(self, now: Instant) -> list[tuple[str, Callable[[Instant], Awaitable[None]]]]:
+        """What is to be read now; what the last round had no calls left for comes before what it read."""
+        reads = (
+            ("account", self._account_at is None or now >= self._account_at + ACCOUNT_EVERY, self._read_account),
+            ("campaigns", self._is_due(self._campaigns_at, now), self._read_campaigns),
+            ("spend", True, self._read_spend),
+            ("performance", self._is_due(self._performance_at, now), self._read_performance),
+        )
+        due = [(name, read) for name, is_due, read in reads if is_due]
+        first, self._cut_short = self._cut_short, ""
+        known = self._account_at is not None and self._campaigns_at is not None
+        return sorted(due, key=lambda each: each[0] != first) if known else due
 
     def _is_due(self, last: int | None, now: Instant) -> bool:
         return last is None or now >= last + self._report_interval

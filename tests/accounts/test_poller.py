@@ -167,3 +167,13 @@ async def test_people_hear_before_the_version_of_an_api_ends(desk: Desk, sunset:
     for minute in range(10):
         await desk.poll(NOON + minute * MINUTE)
     assert told == ([("news", severity)] if severity else [])
+
+
+async def test_what_there_were_no_calls_left_for_comes_first_next_time(desk: Desk) -> None:
+    await desk.poll(NOON)
+    later = NOON + 5 * MINUTE
+    desk.platform.fails = {"fetch_performance": [RateLimited("few calls", Instant(later + 30_000_000))]}
+    assert "few calls" in str(await desk.poll(Instant(later)))
+    before = len(desk.platform.asked)
+    assert await desk.poll(Instant(later + MINUTE)) is None
+    assert [verb for verb, _ in desk.platform.asked[before:]] == ["fetch_performance", "fetch_spend"]
