@@ -110,6 +110,7 @@ class Agent:
     shield: Shield
     accounts: Accounts
     value: Value
+    conversions: Conversions
     alerts: Alerts
     governor: Governor
     optimizer: Optimizer
@@ -171,7 +172,7 @@ class Agent:
             database.with_suffix(".keys"),
             database.with_suffix(".erased"),
             synchronous=synchronous,
-            entropy=seeded_entropy(self._seed()) if self.world.simulated else os.urandom,
+            entropy=seeded_entropy(self._seed()) if self.settings.mode is Mode.BACKTEST else os.urandom,
         )
         platforms: dict[str, frozenset[int]] = {}
         for name, table in self.connectors.items():
@@ -272,6 +273,15 @@ class Agent:
             tokens=self.vault.tokens,
             now=now,
         )
+        self.conversions = Conversions(
+            self.store,
+            self.ledger,
+            self.vault,
+            self.consents,
+            self._call,
+            {name: platform.value for name, platform in self.platforms.items()},
+            self._may_send,
+        )
         channels = [name for name, table in settings.notifier.items() if table.enabled]
         self.alerts = Alerts(self.store, self.ledger, channels)
         self.optimizer = Optimizer(
@@ -291,7 +301,7 @@ class Agent:
         if services is not None:
             services.governor = self.governor
             services.shield, services.accounts, services.value = self.shield, self.accounts, self.value
-            services.alerts = self.alerts
+            services.alerts, services.conversions = self.alerts, self.conversions
             services.optimizer = self.optimizer if settings.optimizer.enabled else None
 
     def _tie_loops(self, services: Services | None) -> None:
@@ -336,12 +346,15 @@ class Agent:
                 currency=settings.currency,
                 patience=self.patience,
                 on_denied=self.governor.denied,
+                fitted=self.governor.fitted,
             )
             for name in self.connectors
         ]
         self.flow = Flow(bidder, writers)
         loops: list[Loop] = [*self.pollers, self.value_loop, bidder, *writers]
         loops.append(PlacedSettler(self.shield, Records(self.store)))
+        if settings.mode is not Mode.BACKTEST:
+            loops.append(ConversionsLoop(self.conversions))
         if settings.optimizer.enabled:
             loops.append(self.optimizer)
         if world.kill_folder is not None:
@@ -471,6 +484,15 @@ class Agent:
             receipt if receipt.outcome is Outcome.REJECTED else Receipt(receipt.key, Outcome.REJECTED, "DRY_RUN")
             for receipt in receipts
         ]
+
+    def _may_send(self, connector: str) -> str | None:
+        """Why nothing about people may be written to a platform now; None when it may."""
+        if self.settings.mode is Mode.DRY_RUN:
+            return "a dry run sends nothing"
+        if self.ledger.hold_reason:
+            return "safe hold"
+        level = self.governor.standing(connector).level
+        return None if level.rank >= Level.ACT_LIMITED.rank else f"at level {level.value} nothing is sent"
 
     def day_of(self, platform: Platform, number: int) -> float:
         """For gauges, over a platform's connectors: 0 = spent today, 1 = daily cap (in units), 2 = share in use."""

@@ -32,6 +32,7 @@ MOST_IN_MEMORY = 100_000
 """Grants of one purpose held in memory; those beyond are read when they are asked for (`look`)."""
 _NEVER = 2**63 - 1
 _TRIES = 5
+_CHUNK = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +65,21 @@ class Consents:
 
     async def load(self, now: Instant) -> None:
         """Know again what was granted; nothing is granted before. Raises StoreError."""
-        found = await self._store.read(partial(records.granted, now=now, limit=self._most + 1))
+        found: list[tuple[ConsentType, str, _Held]] = []
+        offset = 0
+        while len(found) <= self._most:
+            rows = await self._store.read(partial(records.granted, now=now, limit=_CHUNK, offset=offset))
+            names = await self._vault.customers({row[0] for row in rows})
+            offset += len(rows)
+            for subject, kind, consent_id, expires_at, vendors in rows:
+                if subject in names:
+                    held = _held(consent_id, expires_at, None if vendors is None else records.vendors_of(vendors))
+                    found.append((ConsentType(kind), names[subject], held))
+            if len(rows) < _CHUNK:
+                break
         self.complete = len(found) <= self._most
-        names = await self._vault.customers({each.subject for each in found})
-        for each in reversed(found[: self._most]):  # the newest last; the oldest are dropped first
-            customer_id = names.get(each.subject)
-            if customer_id is not None:
-                self._hold(customer_id, each)
+        for kind, customer_id, held in reversed(found[: self._most]):  # the newest last; the oldest are dropped first
+            self._held[kind][customer_id] = held
 
     # -- asking ---------------------------------------------------------------------------------------------------
 
@@ -227,11 +236,7 @@ class Consents:
     def _hold(self, customer_id: str, new: Consent) -> None:
         held = self._held[new.consent_type]
         held.pop(customer_id, None)
-        held[customer_id] = _Held(
-            f"consent:{new.consent_id}",
-            _NEVER if new.expires_at is None else new.expires_at,
-            None if new.vendors is None else frozenset(new.vendors),
-        )
+        held[customer_id] = _held(new.consent_id, new.expires_at, new.vendors)
         if len(held) > self._most:
             del held[next(iter(held))]
             self.complete = False
@@ -252,6 +257,14 @@ class Consents:
     def _refuse_while_erasing(self, customer_id: str) -> None:
         if customer_id in self._erasing:
             raise Denied("CONFLICT", "this customer is being erased")
+
+
+def _held(consent_id: str, expires_at: int | None, vendors: tuple[int, ...] | None) -> _Held:
+    return _Held(
+        f"consent:{consent_id}",
+        _NEVER if expires_at is None else expires_at,
+        None if vendors is None else frozenset(vendors),
+    )
 
 
 class Vendors:

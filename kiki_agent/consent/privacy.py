@@ -25,9 +25,14 @@ from kiki_agent.store import Store
 
 TERM = 30 * DAY
 """A request is answered within this time (GDPR article 12: one month)."""
-_TABLES = (("customers", "customer_id"), ("ltv_predictions", "customer_id"), ("consents", "subject"))
+_TABLES = (
+    ("customers", "customer_id"),
+    ("ltv_predictions", "customer_id"),
+    ("consents", "subject"),
+    ("conversions", "subject"),
+)
 """Tables with rows about one person, and the column that holds the token."""
-_SEALED = ("evidence", "requested_by")
+_SEALED = ("evidence", "requested_by", "sealed")
 _COLUMNS = "request_id, subject, request_type, status, requested_by, requested_at, due_at, completed_at, notes"
 
 
@@ -252,6 +257,7 @@ def _collect(connection: sqlite3.Connection, subject: str) -> dict[str, list[dic
         "customers": _rows(connection, "SELECT * FROM customers WHERE customer_id = ?", (subject,)),
         "predictions": _rows(connection, "SELECT * FROM ltv_predictions WHERE customer_id = ?", (subject,)),
         "consents": _rows(connection, "SELECT * FROM consents WHERE subject = ?", (subject,)),
+        "conversions": _rows(connection, "SELECT * FROM conversions WHERE subject = ?", (subject,)),
         "requests": _rows(connection, "SELECT * FROM privacy_requests WHERE subject = ?", (subject,)),
         "bids": _rows(
             connection,

@@ -18,6 +18,8 @@ _COLUMNS = (
 )
 Entry = tuple[int, Instant, str, dict[str, object]]
 """Number, instant, kind and body of a ledger entry."""
+Granted = tuple[str, str, str, int | None, str | None]
+"""Subject, type, id, expiry and vendors (JSON) of a grant."""
 _SUBJECT = "json_extract(body, '$.subject')"
 """Spelled as in the index of the ledger's entries about a subject."""
 
@@ -48,14 +50,19 @@ def find(connection: sqlite3.Connection, subject: str) -> dict[ConsentType, Cons
     return {each.consent_type: each for each in map(_consent, rows)}
 
 
-def granted(connection: sqlite3.Connection, now: Instant, limit: int) -> list[Consent]:
+def granted(connection: sqlite3.Connection, now: Instant, limit: int, offset: int) -> list[Granted]:
     """Grants that hold at `now`, the newest first."""
-    rows = connection.execute(
-        f"SELECT {_COLUMNS} FROM consents WHERE status = 'GRANTED' AND (expires_at IS NULL OR expires_at > ?)"
-        " ORDER BY updated_at DESC LIMIT ?",
-        (now, limit),
-    )
-    return [_consent(row) for row in rows.fetchall()]
+    return connection.execute(
+        "SELECT subject, consent_type, consent_id, expires_at, vendors FROM consents INDEXED BY consents_granted"
+        " WHERE status = 'GRANTED' AND (expires_at IS NULL OR expires_at > ?)"
+        " ORDER BY updated_at DESC, subject DESC, consent_type DESC LIMIT ? OFFSET ?",
+        (now, limit, offset),
+    ).fetchall()
+
+
+def vendors_of(text: str) -> tuple[int, ...]:
+    """Vendor ids as they are stored."""
+    return msgspec.json.decode(text, type=tuple[int, ...])
 
 
 def counts(connection: sqlite3.Connection, now: Instant) -> dict[str, int]:
@@ -110,7 +117,7 @@ def _consent(row: tuple[Any, ...]) -> Consent:
         granted_at=row[7],
         revoked_at=row[8],
         expires_at=row[9],
-        vendors=None if row[10] is None else msgspec.json.decode(row[10], type=tuple[int, ...]),
+        vendors=None if row[10] is None else vendors_of(row[10]),
         version=row[11],
         legal_basis=row[12],
         evidence=row[13],
