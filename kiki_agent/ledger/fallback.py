@@ -48,6 +48,10 @@ class Fallback:
         """Intents that wait to enter the ledger."""
         return len(self._known)
 
+    def knows(self, key: str) -> bool:
+        """Whether an intent waits here."""
+        return key in self._known
+
     def prepare(self) -> None:
         """Take the room, and see what an earlier process left. Raises StoreError."""
         if self._descriptor is not None:

@@ -172,11 +172,16 @@ class Outbox:
         Answers to cuts are kept in the fallback; their campaigns stay unsettled until the journal has them. Raises
         StoreError when that is full or cannot be written either: then they are unknown too.
         """
+        fallback = self.fallback
+        if fallback is not None and any(fallback.knows(intent.key) for intent in intents):
+            # the journal does not know them: a confirmation there would change nothing, and so succeed on a full disk
+            await asyncio.to_thread(fallback.write_receipts, now, intents, receipts)
+            return receipts
         try:
             await self._confirm(now, intents, receipts, read_back=False)
         except StoreError as error:
-            if self.fallback is not None and not any(intent.raises_spend for intent in intents):
-                await asyncio.to_thread(self.fallback.write_receipts, now, intents, receipts)
+            if fallback is not None and not any(intent.raises_spend for intent in intents):
+                await asyncio.to_thread(fallback.write_receipts, now, intents, receipts)
                 return receipts
             _log.error("receipts of %d intents could not be written: %s", len(intents), error)
             return [Receipt(intent.key, Outcome.UNKNOWN, "NOT_RECORDED") for intent in intents]

@@ -24,6 +24,8 @@ from kiki_agent.store.writer import HIGH_WATER, Writer
 T = TypeVar("T")
 LEAST_ROOM = 4 * 1024 * 1024
 """Bytes of the disk below which it counts as full: a commit, its WAL and the head outside must still find room."""
+ROOM_TO_GO_ON = 65_536
+"""Bytes that must fit into the database before it counts as cured."""
 Synchronous = Literal["FULL", "OFF"]
 
 
@@ -123,9 +125,20 @@ class Store:
         await self._writer.below(1)
 
     async def probe(self) -> str | None:
-        """Try a commit, so that a cured database is noticed; `failure` afterwards."""
+        """Try a commit, so that a cured database is noticed; `failure` afterwards.
+
+        After a failure the commit asks for some room, so that a database that can take a little and no more is not
+        taken for cured.
+        """
+        asked = ROOM_TO_GO_ON if self._writer.failure is not None else 0
+
+        def work(connection: sqlite3.Connection) -> None:
+            if asked:
+                set_meta(connection, "probe", " " * asked)
+            set_meta(connection, "probe", str(self.epoch))
+
         try:
-            await self.write(lambda connection: set_meta(connection, "probe", str(self.epoch)))
+            await self.write(work)
         except StoreError as error:
             return self.failure or str(error)
         return self.failure
