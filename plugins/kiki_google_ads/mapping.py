@@ -13,7 +13,7 @@ from enum import Enum, auto
 
 from kiki_agent.errors import Temporary
 from kiki_agent.model import Campaign, CampaignStatus, PerformanceRow, SpendRow, minor_exponent
-from kiki_agent.model.money import MAX_MICROS, MICROS
+from kiki_agent.model.money import MAX_MICROS, MICROS, round_to_step
 from kiki_google_ads.wire import AdGroupRow, BudgetRow, CampaignRow, Metrics, Number, Page, Row, StrategyRow
 
 LEAST_MICROS: Mapping[int, int] = {0: MICROS, 2: 10_000, 3: 1_000}
@@ -81,6 +81,8 @@ def money(value: Number, what: str) -> int:
 
 def micros_of(value: float | str, what: str) -> int:
     """Micros of an amount in whole units, rounded half to even. Raises Temporary for what is none."""
+    if type(value) is float and 0 <= value <= MAX_MICROS // MICROS:
+        return round(value * MICROS)  # below 2^53, so exact to the micro
     try:
         exact = Decimal(str(value)) * MICROS
         believed = exact.is_finite() and 0 <= exact <= MAX_MICROS
@@ -93,7 +95,7 @@ def micros_of(value: float | str, what: str) -> int:
 
 def count_of(value: float | str, what: str) -> int:
     """A whole number of conversions; Google splits one conversion over several clicks, we round half to even."""
-    return int(Decimal(micros_of(value, what)).scaleb(-6).to_integral_value())
+    return round_to_step(micros_of(value, what), MICROS) // MICROS
 
 
 def step_micros(currency: str) -> int:
@@ -224,12 +226,13 @@ def spend_rows(pages: Sequence[Page], first_day: str, last_day: str) -> tuple[Sp
     """Cost of one campaign on one day each. Raises Temporary: cost that cannot be read must not count as none."""
     found: list[SpendRow] = []
     seen: set[tuple[str, str]] = set()
+    ids: dict[Number, str] = {}
     for page in pages:
         for row in page.results:
             if row.campaign is None or row.segments is None:
                 raise Temporary("the answer of Google Ads is garbled: a cost without a campaign or a day")
-            day = row.segments.date
-            campaign = str(whole(row.campaign.id, "a campaign id"))
+            day, number = row.segments.date, row.campaign.id
+            campaign = ids.get(number) or ids.setdefault(number, str(whole(number, "a campaign id")))
             if not _between(first_day, day, last_day):
                 raise Temporary(f"the answer of Google Ads is garbled: a cost of the day {day[:20]!r}")
             if (campaign, day) in seen:

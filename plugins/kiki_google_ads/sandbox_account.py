@@ -8,10 +8,10 @@ under a ceiling, some bid by hand, one leaves its bids to Google.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -263,6 +263,30 @@ class GoogleAccount:
                     facts = {"campaign.id": FIRST_ID + day.campaign} if plain else self._campaign(day.campaign)
                     yield {**facts, **_metrics(day)}
 
+    def report(self, query: Query, now: Instant) -> list[dict[str, Any]] | None:
+        """The rows of a plain report as JSON has them, made in one go; None for any other query.
+
+        Spend is asked for every minute, so this is the path that is walked most.
+        """
+        wanted = _plain_report(query)
+        if wanted is None or query.days is None:
+            return None
+        rows = []
+        for day in self.desk.days(*query.days, now):
+            metrics: dict[str, Any] = {}
+            for name, read in wanted:
+                value = read(day)
+                if value:
+                    metrics[name] = value
+            name, number = self._names[day.campaign]
+            row = {"campaign": {"id": number, "resourceName": name}, "segments": {"date": day.day}}
+            rows.append(row | {"metrics": metrics} if metrics else row)
+        return rows
+
+    @cached_property
+    def _names(self) -> list[tuple[str, str]]:
+        return [(self.campaign_name(index), str(FIRST_ID + index)) for index in range(self.desk.size)]
+
     def _campaign(self, index: int) -> dict[str, Value]:
         strategy = self.strategy(index)
         shared = bool(self.members(index))
@@ -322,6 +346,24 @@ class GoogleAccount:
                 "campaign.status": "ENABLED" if self.desk.active(index) else "PAUSED",
                 "campaign.bidding_strategy_type": "MANUAL_CPC",
             }
+
+
+_READ: Mapping[str, tuple[str, Callable[[CampaignDay], Any]]] = {
+    "metrics.cost_micros": ("costMicros", lambda day: str(day.spend_micros) if day.spend_micros else ""),
+    "metrics.impressions": ("impressions", lambda day: str(day.impressions) if day.impressions else ""),
+    "metrics.clicks": ("clicks", lambda day: str(day.clicks) if day.clicks else ""),
+    "metrics.conversions": ("conversions", lambda day: float(day.conversions)),
+    "metrics.conversions_value": ("conversionsValue", lambda day: day.revenue_micros / 1_000_000),
+}
+
+
+@lru_cache(maxsize=64)
+def _plain_report(query: Query) -> tuple[tuple[str, Callable[[CampaignDay], Any]], ...] | None:
+    """The metrics of a report by campaign and day; None where a query asks for more, or for less."""
+    rest = {name for name in query.fields if name not in _READ}
+    if query.tests or query.order or query.limit or rest != {"campaign.id", "segments.date"}:
+        return None
+    return tuple(_READ[name] for name in query.fields if name in _READ)
 
 
 def _metrics(day: CampaignDay) -> dict[str, Value]:
