@@ -21,7 +21,7 @@ from kiki_agent.config import ConnectorSettings, Mode, Settings
 from kiki_agent.consent import Consents, Privacy, Vault, Vendors, seeded_entropy
 from kiki_agent.errors import KikiError
 from kiki_agent.flow import Bidder, BidWriter, Flow, Patience, PlacedSettler
-from kiki_agent.governor import Governor, GovernorLoop, KillWatch
+from kiki_agent.governor import Governor, GovernorLoop, KillWatch, Level
 from kiki_agent.hooks.context import ContextFactory
 from kiki_agent.hooks.http import HttpClient
 from kiki_agent.hooks.manager import Plugins
@@ -46,7 +46,7 @@ from kiki_agent.store import Damaged, Store
 from kiki_agent.store.lock import LockFile
 from kiki_agent.store.schema import keep_copy, lock_path
 from kiki_agent.store.store import Synchronous
-from kiki_agent.value import Value, ValueLoop
+from kiki_agent.value import Conversions, ConversionsLoop, Value, ValueLoop
 from kiki_agent.web import Services
 
 KERNEL_MODULES = ("kiki_agent.kernels.bids", "kiki_agent.kernels.permits")

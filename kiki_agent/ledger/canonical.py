@@ -22,6 +22,7 @@ KINDS = frozenset(
         "permit",
         "control",
         "consent",
+        "conversion",
         "privacy",
         "external",
         "suggestion",

@@ -83,10 +83,11 @@ _REFUSALS = {
     "UNKNOWN_CONNECTOR": 422,
     "CURRENCY": 422,
     "BAD_INPUT": 422,
+    "UNKNOWN_VALUE": 422,
     "SAFE_HOLD": 503,
     "CHECK_FAILED": 503,
 }
-_FIELDS = {"CURRENCY": "currency", "UNKNOWN_CONNECTOR": "platform"}
+_FIELDS = {"CURRENCY": "currency", "UNKNOWN_CONNECTOR": "platform", "UNKNOWN_VALUE": "value"}
 
 
 def of_refusal(denied: Denied) -> Problem:

@@ -9,6 +9,7 @@ from kiki_agent.web.handlers import (
     bids,
     connectors,
     consent,
+    conversions,
     efficiency,
     governor,
     health,
@@ -19,6 +20,7 @@ from kiki_agent.web.handlers import (
 )
 from kiki_agent.web.shapes import connectors as connector_shapes
 from kiki_agent.web.shapes import consent as consent_shapes
+from kiki_agent.web.shapes import conversions as conversion_shapes
 from kiki_agent.web.shapes import governor as governor_shapes
 from kiki_agent.web.shapes import health as health_shapes
 from kiki_agent.web.shapes import money as money_shapes
@@ -74,6 +76,14 @@ _BIDDING = (
          {200: money_shapes.BidAnswer}, problems=(409, 503)),
     get("/api/v1/decisions", VIEW, "bidding", "Decisions of the two-second loop", records.decisions,
         record_shapes.DecisionsQuery, record_shapes.DecisionsAnswer, problems=(503,)),
+)  # fmt: skip
+_CONVERSIONS = (
+    post("/api/v1/conversions", OPERATE, "value", "A shop tells of a conversion", conversions.report,
+         conversion_shapes.ConversionBody, {202: conversion_shapes.ConversionAnswer}, problems=(404, 409, 503)),
+    get("/api/v1/conversions", VIEW, "value", "Conversions by state", conversions.counts, Nothing,
+        conversion_shapes.ConversionsAnswer, problems=(503,)),
+    get("/api/v1/conversions/{id}", VIEW, "value", "Where a conversion stands", conversions.find, Nothing,
+        conversion_shapes.ConversionAnswer, problems=(404, 503)),
 )  # fmt: skip
 _PRIVACY = (
     post("/consent/grant", OPERATE, "privacy", "A person allows something", consent.grant, consent_shapes.GrantBody,
@@ -192,6 +202,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *_VALUE,
     *_MONEY,
     *_BIDDING,
+    *_CONVERSIONS,
     *_PRIVACY,
     *_LEDGER,
     *_RECOVERY,

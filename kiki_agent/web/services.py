@@ -16,6 +16,7 @@ from kiki_agent.runtime.clock import Clock, Stopwatch
 from kiki_agent.runtime.metrics import Metrics
 from kiki_agent.runtime.signals import Signals
 from kiki_agent.runtime.supervisor import LoopState, Supervisor
+from kiki_agent.value import Conversions
 from kiki_agent.web.problem import Problem
 from kiki_agent.web.protocols import (
     Accounts,
@@ -62,6 +63,7 @@ class Services:
     alerts: Alerts | None = None
     consents: Consents | None = None
     privacy: Privacy | None = None
+    conversions: Conversions | None = None
     plugins: Plugins | None = None
     resilience: Resilience | None = None
     supervisor: Supervisor | None = None
