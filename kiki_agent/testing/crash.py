@@ -82,7 +82,7 @@ WEATHER = (
     Rule(Trouble.LATENCY, 0.1, seconds=0.03),
 )
 """A bad network; a request is delivered twice only where that is no second effect."""
-_CHANGES = r"/(bids|budgets|status|placements)$|:mutate|/v\d+\.\d+/\d+(\?|$)"
+_CHANGES = r"/(bids|budgets|status|placements)$|:mutate|/v\d+\.\d+/\d*(\?|$)"
 
 
 class Moment(StrEnum):

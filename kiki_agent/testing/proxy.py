@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import format_datetime
 
@@ -36,6 +36,8 @@ class Exchange:
     body: bytes
     status: int = 0
     """Of the server's answer; 0 before it has come."""
+    headers: dict[str, str] = field(default_factory=dict)
+    """What a watcher wants to be passed on instead; it may also change `body`."""
 
     @property
     def writes(self) -> bool:
@@ -73,6 +75,8 @@ class FaultProxy:
         self.weather = Weather(rules, seed)
         self.counts: Counter[str] = Counter()
         """What it did: `passed`, each trouble by its name, `dropped` (by a watcher), `unreachable`, `followed`."""
+        self.statuses: Counter[int] = Counter()
+        """Statuses of the server's own answers."""
         self.port = 0
         """Where it listens, once started."""
         self.before: Watcher | None = None
@@ -118,7 +122,7 @@ class FaultProxy:
             body = await request.read()
             exchange = Exchange(request.method, request.path_qs, body)
             if request.path == "/v1/health":
-                return _response(await self._ask(request, body))
+                return _response(await self._ask(request, exchange))
             if request.path == ELSEWHERE:
                 self.counts["followed"] += 1
                 return web.Response(status=404)
@@ -139,10 +143,11 @@ class FaultProxy:
             return instead
         if trouble is Trouble.LATENCY and rule is not None:
             await self._wait(rule.seconds / 2)
-        answer = await self._ask(request, exchange.body)
+        answer = await self._ask(request, exchange)
         if trouble is Trouble.TWICE:
-            answer = await self._ask(request, exchange.body)
+            answer = await self._ask(request, exchange)
         exchange.status = answer.status
+        self.statuses[answer.status] += 1
         if self.after is not None:
             await self.after(exchange)
         match trouble:
@@ -178,14 +183,15 @@ class FaultProxy:
                 return web.Response(status=307, headers={"Location": self.base_url + ELSEWHERE})
         return None
 
-    async def _ask(self, request: web.Request, body: bytes) -> _Answer:
+    async def _ask(self, request: web.Request, exchange: Exchange) -> _Answer:
         assert self._session is not None, "the proxy was started"
         headers = CIMultiDict((name, value) for name, value in request.headers.items() if name.lower() not in _HOP)
+        headers.update(exchange.headers)
         async with self._session.request(
             request.method,
             URL(self.upstream + request.raw_path, encoded=True),
             headers=headers,
-            data=body or None,
+            data=exchange.body or None,
             allow_redirects=False,
             skip_auto_headers=("User-Agent", "Accept", "Content-Type"),
         ) as answer:

@@ -143,7 +143,7 @@ class _TroubledWriter(Writer):
 
     seams: Seams
 
-    @property  # type: ignore[override]
+    @property
     def failure(self) -> str | None:
         """The outage while it lasts, else what the writer itself says."""
         return self.seams.without_database() or self.__dict__.get("failure")
