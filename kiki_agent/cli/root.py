@@ -18,6 +18,18 @@ COMMANDS = {
     "backtest": ("kiki_agent.cli.backtest", "backtest", "Replay a market or recorded auctions, and report."),
     "status": ("kiki_agent.cli.status", "status", "Ask the running agent how it is."),
     "kill-switch": ("kiki_agent.cli.status", "kill_switch", "Stop all spending of the running agent, or allow it."),
+    "autonomy": ("kiki_agent.cli.governor", "autonomy", "See and set how far the agent may act at each platform."),
+    "approvals": ("kiki_agent.cli.governor", "approvals", "See, approve and decline what the agent suggests."),
+    "levers": (
+        "kiki_agent.cli.governor",
+        "levers",
+        "See and say which budgets, bids and campaigns the agent leaves alone.",
+    ),
+    "rollback": (
+        "kiki_agent.cli.governor",
+        "rollback",
+        "Put back a change, a batch or a day, where nobody has moved it since.",
+    ),
     "check": ("kiki_agent.cli.check", "check", "Say whether an agent could start, and everything that is in the way."),
     "doctor": ("kiki_agent.cli.doctor", "doctor", "Look at everything that could be wrong, and say what to do."),
     "config": ("kiki_agent.cli.config", "config", "Look at the configuration."),

@@ -52,8 +52,12 @@ class BidWriter(Loop):
         currency: str = "USD",
         patience: Patience | None = None,
         on_denied: Callable[[Sequence[Intent], str, str, Instant], None] = lambda intents, reason, why, now: None,
+        fitted: Callable[[Intent, Instant], Intent] = lambda intent, now: intent,
     ) -> None:
-        """`on_denied(intents, reason code, why they were meant, now)` hears of changes that may not go out."""
+        """`on_denied(intents, reason code, why they were meant, now)` hears of changes that may not go out.
+
+        `fitted(intent, now)` is a change as far as it may go.
+        """
         self.name = f"write:{connector}"
         self.connector = connector
         self.period = round(settings.write_interval_s * SECOND)
@@ -67,6 +71,7 @@ class BidWriter(Loop):
         self._tried: dict[str, Instant] = {}
         self._patience = patience
         self._on_denied = on_denied
+        self._fitted = fitted
         self._retry_at: Instant | None = None
         self._batch_due = 0
         self._cut_due = 0
@@ -144,6 +149,9 @@ class BidWriter(Loop):
                 reason=reason_name(write.reason),
                 at=now,
             )
+            fitted = self._fitted(intent, now)
+            if abs(fitted.after - fitted.before) >= self._least_change * fitted.before:
+                intent = fitted  # else it is not worth a call, and the whole wish is what is held back
             try:
                 self._shield.may_change(intent, now)
             except Denied as denial:

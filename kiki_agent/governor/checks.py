@@ -80,6 +80,12 @@ def check_net(before: int, net: int, delta: int, permille: int, what: str) -> No
         )
 
 
+def within(stood: int, wanted: int, permille: int) -> int:
+    """The wish, no further from what stood 24 hours ago than the limit allows."""
+    band = max(0, stood) * permille // 1_000
+    return max(stood - band, min(wanted, stood + band))
+
+
 def check_approval(intents: Sequence[Intent], limits: Limits) -> None:
     """Raises above an amount need a person."""
     if limits.approval_above is None:

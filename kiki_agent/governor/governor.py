@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 
@@ -257,6 +258,21 @@ class Governor:
                 net = sum(edit.after - edit.before for edit in edits)
                 what = f"bid of {connector}/{each.campaign_id}"
                 checks.check_net(each.before, net, each.after - each.before, permille, what)
+
+    def fitted(self, intent: Intent, now: Instant) -> Intent:
+        """A bid as far as the limit of `act_limited` lets it go; everything else as it is."""
+        standing = self.standing(intent.connector)
+        if standing.level is not Level.ACT_LIMITED or intent.kind is not IntentKind.ADJUST_BID or is_safety_cut(intent):
+            return intent
+        row = self._accounts.table.index.get((intent.connector, intent.campaign_id))
+        if row is None:
+            return intent
+        edits = self.edits.of(intent.connector, intent.campaign_id, Lever.BID, checks.since(now))
+        net = sum(edit.after - edit.before for edit in edits)
+        after = checks.within(intent.before - net, intent.after, standing.limit_permille)
+        step = self._accounts.table.rows[row].bid_step_micros
+        after = -(-after // step) * step if intent.after < intent.before else after // step * step
+        return replace(intent, after=max(after, 1))
 
     def _finishes(self, intent: Intent) -> bool:
         """Whether a raise only gives what its own cause has taken."""
