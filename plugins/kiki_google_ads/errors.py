@@ -31,6 +31,8 @@ LATER = frozenset(
         "databaseError.CONCURRENT_MODIFICATION",
         "databaseError.DATA_CONSTRAINT_VIOLATION",
         "requestError.RPC_DEADLINE_TOO_SHORT",
+        "requestError.INVALID_PAGE_TOKEN",
+        "requestError.EXPIRED_PAGE_TOKEN",
     }
 )
 """Nothing was changed; the same request may work later."""
