@@ -121,7 +121,7 @@ class Poller(Loop):
 
     def _due(self, now: Instant) -> list[tuple[str, Callable[[Instant], Awaitable[None]]]]:
         """What is to be read now; what the last round had no calls left for comes before what it read."""
-        reads = (
+        reads: tuple[tuple[str, bool, Callable[[Instant], Awaitable[None]]], ...] = (
             ("account", self._account_at is None or now >= self._account_at + ACCOUNT_EVERY, self._read_account),
             ("campaigns", self._is_due(self._campaigns_at, now), self._read_campaigns),
             ("spend", True, self._read_spend),
