@@ -14,7 +14,7 @@ from kiki_agent import HttpAnswer, NoAnswer, PluginContext
 from kiki_agent.errors import PluginError, RateLimited, Rejected, Temporary, UnknownOutcome
 from kiki_agent.model import Instant
 from kiki_meta.config import MetaConfig
-from kiki_meta.errors import Speaker, error_of, meaning, usage_of
+from kiki_meta.errors import USAGE_HEADERS, Speaker, error_of, meaning, usage_of
 
 T = TypeVar("T")
 
@@ -169,7 +169,7 @@ class MetaClient:
 
     def _mind(self, answer: HttpAnswer) -> None:
         """Pass on how much of the quotas is in use."""
-        usage, wait = usage_of(answer)
-        if usage or wait:
+        if not USAGE_HEADERS.isdisjoint(answer.headers):
+            usage, wait = usage_of(answer)
             until = Instant(self._context.clock.now() + wait) if wait else None
             self._context.throttle(usage=usage, retry_at=until)

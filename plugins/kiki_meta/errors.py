@@ -127,7 +127,9 @@ def retry_at(answer: HttpAnswer, now: Instant) -> Instant:
     return Instant(max(now + (wait or PATIENCE), header or 0))
 
 
-USAGE_HEADERS = ("x-business-use-case-usage", "x-ad-account-usage", "x-fb-ads-insights-throttle", "x-app-usage")
+BUSINESS, ACCOUNT = "x-business-use-case-usage", "x-ad-account-usage"
+INSIGHTS, APP = "x-fb-ads-insights-throttle", "x-app-usage"
+USAGE_HEADERS = frozenset({BUSINESS, ACCOUNT, INSIGHTS, APP})
 
 
 def usage_of(answer: HttpAnswer) -> tuple[float, int]:
@@ -137,18 +139,18 @@ def usage_of(answer: HttpAnswer) -> tuple[float, int]:
     """
     shares: list[float] = [0.0]
     wait = 0
-    for uses in _json(answer, USAGE_HEADERS[0]).values():
+    for uses in _json(answer, BUSINESS).values():
         for use in uses if isinstance(uses, list) else ():
             if isinstance(use, dict):
                 shares += [_number(use.get(name)) for name in ("call_count", "total_cputime", "total_time")]
                 wait = max(wait, round(_number(use.get("estimated_time_to_regain_access")) * MINUTE))
-    account = _json(answer, USAGE_HEADERS[1])
+    account = _json(answer, ACCOUNT)
     shares.append(_number(account.get("acc_id_util_pct")))
     if shares[-1] >= 100:
         wait = max(wait, round(_number(account.get("reset_time_duration")) * SECOND))
-    insights = _json(answer, USAGE_HEADERS[2])
+    insights = _json(answer, INSIGHTS)
     shares += [_number(insights.get(name)) for name in ("app_id_util_pct", "acc_id_util_pct")]
-    app = _json(answer, USAGE_HEADERS[3])
+    app = _json(answer, APP)
     shares += [_number(app.get(name)) for name in ("call_count", "total_cputime", "total_time")]
     return max(shares) / 100, wait
 
