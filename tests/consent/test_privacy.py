@@ -67,7 +67,15 @@ async def test_an_export_holds_everything_and_opens_what_was_sealed(room: Room) 
     assert json.loads(json.dumps(found)) == found
     assert (found["customer_id"], found["subject"]) == (CANARY, subject)
     counts = {name: len(rows) for name, rows in found.items() if isinstance(rows, list)}
-    assert counts == {"customers": 1, "predictions": 1, "consents": 1, "requests": 1, "bids": 0, "record": 2}
+    assert counts == {
+        "customers": 1,
+        "predictions": 1,
+        "consents": 1,
+        "requests": 1,
+        "bids": 0,
+        "record": 2,
+        "conversions": 0,
+    }
     assert found["consents"][0]["evidence"] == EVIDENCE  # type: ignore[index]
     assert found["requests"][0]["requested_by"] == {"requested_by": "canary@example.org"}  # type: ignore[index]
     kinds = await room.rows("SELECT json_extract(body, '$.action') FROM ledger_entries WHERE kind = 'privacy'")
@@ -83,7 +91,14 @@ async def test_no_table_with_a_token_is_forgotten_by_export_and_erasure(room: Ro
         columns = {str(row[1]) for row in await room.rows(f"PRAGMA table_info({table})")}
         if columns & {"customer_id", "subject", "customer_hash"}:
             personal.add(table)
-    assert personal - of_changes == {"customers", "ltv_predictions", "consents", "privacy_requests", "erasures"}
+    assert personal - of_changes == {
+        "customers",
+        "ltv_predictions",
+        "consents",
+        "privacy_requests",
+        "erasures",
+        "conversions",
+    }
 
 
 async def test_who_is_not_known_gets_no_export_and_no_line(room: Room) -> None:
