@@ -59,9 +59,11 @@ def local_time(at: Instant, zone: str) -> str:
 def instant(text: str, zone: str) -> Instant:
     """The instant of an account time, with or without fractions. Raises Temporary for what is none."""
     try:
-        moment = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(text) if 19 <= len(text) <= 32 and text[10] == " " else None
     except ValueError:
-        raise Temporary(f"the answer of Google Ads is garbled: {text[:32]!r} is no time") from None
+        moment = None
+    if moment is None:
+        raise Temporary(f"the answer of Google Ads is garbled: {text[:32]!r} is no time")
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=ZoneInfo(zone))
     return Instant((moment - _EPOCH) // timedelta(microseconds=1))
