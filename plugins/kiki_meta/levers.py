@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kiki_agent.errors import Rejected
-from kiki_agent.model import Campaign, CampaignStatus, Intent, IntentKind
+from kiki_agent.model import Campaign, Intent, IntentKind
 from kiki_meta import mapping
 from kiki_meta.mapping import Lever, Place
 
@@ -57,7 +57,7 @@ def in_force(intent: Intent, campaign: Campaign, place: Place) -> tuple[int, int
         case IntentKind.SET_BUDGET:
             return campaign.daily_budget_micros, intent.after
         case IntentKind.SET_STATUS:
-            return int(campaign.status is CampaignStatus.ACTIVE), intent.after
+            return int(place.switched_on), intent.after
         case IntentKind.PLACE_BID if place.lever is Lever.MIN_ROAS and intent.ltv_micros and intent.after > 0:
             return place.floor, mapping.roas_floor(intent.ltv_micros, intent.after)
         case IntentKind.ADJUST_BID | IntentKind.PLACE_BID:

@@ -61,6 +61,8 @@ class Place:
     """False where the campaign holds the budget, and with it the bid strategy."""
     floor: int = 0
     """The ROAS floor in force, ROAS x 10,000; 0 = none."""
+    switched_on: bool = False
+    """Its own switch; whether it may spend depends on its campaign too."""
 
 
 class CampaignNode(msgspec.Struct):
@@ -278,7 +280,7 @@ def _ad_set(
         learning=node.learning_stage_info is not None and node.learning_stage_info.status == LEARNING,
     )
     floor = _whole(node.bid_constraints.roas_average_floor) if node.bid_constraints is not None else 0
-    place = Place(node.id, parent.id if above else node.id, lever, own_strategy=not above, floor=floor)
+    place = Place(node.id, parent.id if above else node.id, lever, not above, floor, node.status == "ACTIVE")
     return campaign, place
 
 

@@ -373,6 +373,20 @@ async def test_reading_back_what_is_in_force_and_what_is_not_needs_no_history(ri
     assert not [each for each in rig.wire.asked if "activities" in each.path]
 
 
+async def test_a_switch_is_read_back_by_itself_whatever_its_campaign_says(rig: Rig) -> None:
+    campaigns = await rig.campaigns()
+    wanted = [intent(STATUS, campaigns[0], 0), intent(STATUS, campaigns[1], 1, before=0)]
+    await rig.to("set_status", wanted[:1])
+
+    def paused_above(asked: Asked, answer: Answer) -> Answer:
+        shown = answer[2].replace(b'"effective_status":"ACTIVE"', b'"effective_status":"CAMPAIGN_PAUSED"')
+        return answer[0], answer[1], shown if "adsets" in asked.path else answer[2]
+
+    rig.wire.alter = paused_above
+    assert {each.status.value for each in await rig.campaigns()} == {"paused"}
+    assert told(await rig.to("reconcile", wanted)) == [("accepted", "IN_FORCE")] * 2
+
+
 def edit(after: int | None, at: int, node: str = "1") -> Edit:
     return Edit(node, BUDGET, Instant(at), 0, after, "7", "")
 
