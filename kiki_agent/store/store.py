@@ -127,20 +127,21 @@ class Store:
     async def probe(self) -> str | None:
         """Try a commit, so that a cured database is noticed; `failure` afterwards.
 
-        After a failure the commit asks for some room, so that a database that can take a little and no more is not
-        taken for cured.
+        After a failure the commit asks for some room: a database that takes a little and no more is not cured.
         """
-        asked = ROOM_TO_GO_ON if self._writer.failure is not None else 0
+        asked = self._writer.asks_for_room
 
         def work(connection: sqlite3.Connection) -> None:
             if asked:
-                set_meta(connection, "probe", " " * asked)
+                set_meta(connection, "probe", " " * ROOM_TO_GO_ON)
             set_meta(connection, "probe", str(self.epoch))
 
         try:
             await self.write(work)
         except StoreError as error:
             return self.failure or str(error)
+        if asked:
+            self._writer.found_room()
         return self.failure
 
     @property

@@ -51,6 +51,8 @@ class Writer:
         self._closed = False
         self._sealed: StoreError | None = None
         self.failure: str | None = None
+        self._full_at = 0
+        """Pages of the file when it last could not grow; 0 once it grew again."""
         self.commits = 0
         self.before_commit: list[Callable[[sqlite3.Connection], None]] = []
         self.after_commit: list[Callable[[], None]] = []
@@ -68,6 +70,17 @@ class Writer:
     def damaged(self) -> bool:
         """Whether the writer was sealed because the file is damaged."""
         return isinstance(self._sealed, Damaged)
+
+    @property
+    def asks_for_room(self) -> bool:
+        """Whether the file could not grow, and has not grown since."""
+        return self._full_at > 0
+
+    def found_room(self) -> None:
+        """There was room for more than a small change: a full disk is over."""
+        self._full_at = 0
+        if self._sealed is None:
+            self.failure = None
 
     def submit(self, work: Callable[[sqlite3.Connection], T], weight: int) -> asyncio.Future[T]:
         """Queue a function; see `Store.submit`."""
@@ -146,8 +159,8 @@ class Writer:
             del batch
 
     def _settled(self, batch: list[_Item], outcomes: list[_Outcome]) -> None:
-        if self._sealed is None:
-            self.failure = None
+        if self._sealed is None and not self._full_at:
+            self.failure = None  # after a full disk only a file that grew says that it is over
         self.commits += 1
         for (_, future), (fine, value) in zip(batch, outcomes, strict=True):
             if future.done():
@@ -185,11 +198,15 @@ class Writer:
             for hook in self.before_commit:
                 hook(connection)
             execute("COMMIT")
-        except BaseException:
+        except BaseException as error:
             if connection.in_transaction:
                 execute("ROLLBACK")
             self._rolled_back()
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
+                self._full_at = execute("PRAGMA page_count").fetchone()[0]
             raise
+        if self._full_at and execute("PRAGMA page_count").fetchone()[0] > self._full_at:
+            self._full_at = 0
         for done in self.after_commit:
             done()
         self._bound_wal(connection)

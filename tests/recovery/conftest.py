@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from kiki_agent.ledger import Ledger, Reallocation, record_reallocation
 from kiki_agent.model import DAY, Instant, parse_iso
 from kiki_agent.recovery import Backup, Backups, Reason, Restored, make_backup, restore
 from kiki_agent.recovery.backups import new_name
+from kiki_agent.runtime import log
 from kiki_agent.store import Store
 
 NOON = parse_iso("2026-03-10T12:00:00Z")
@@ -96,3 +97,12 @@ async def office(tmp_path: Path) -> AsyncIterator[Office]:
     await office.open()
     yield office
     await office.close()
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _quiet() -> Iterator[None]:
+    """Thousands of log lines of simulated time only hide what a failing test says."""
+    before = log._output.rank
+    log._output.rank = 100
+    yield
+    log._output.rank = before
