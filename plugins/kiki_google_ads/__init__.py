@@ -35,5 +35,6 @@ def register(api: PluginApi) -> None:
             "client_secret": "{secret}",
             "refresh_token": "refresh-{secret}",
             "developer_token": "developer-{secret}",
+            "conversion_action": "600000001",
         },
     )

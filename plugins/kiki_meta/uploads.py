@@ -19,6 +19,8 @@ from kiki_meta.config import MetaConfig
 
 OLDEST = 7 * DAY
 """Meta refuses a whole request because of one older event (server event parameters)."""
+USUAL_EVENT = "Purchase"
+"""What a conversion is called that was told without a name."""
 SKEW = 5 * MINUTE
 """How far a shop's clock may run ahead of ours; such an event is told as of now, for Meta refuses the future."""
 
@@ -65,10 +67,15 @@ def _event(each: Conversion, source: str, now: Instant) -> dict[str, Any]:
         data["order_id"] = each.order_id
     at = min(each.at, now)
     return {
-        "event_name": each.name,
+        "event_name": each.name or USUAL_EVENT,
         "event_time": at // SECOND,
         "event_id": each.order_id or each.key,
         "action_source": source,
-        "user_data": {"fbc": f"fb.1.{at // 1000}.{each.click_id}"},
+        "user_data": {"fbc": _fbc(each.click_id, at)},
         "custom_data": data,
     }
+
+
+def _fbc(click_id: str, at: Instant) -> str:
+    """The click as the `_fbc` cookie names it; a shop may hand on the cookie as well as the bare `fbclid`."""
+    return click_id if click_id.startswith("fb.") else f"fb.1.{at // 1000}.{click_id}"
