@@ -10,7 +10,7 @@ SOURCES := kiki_agent plugins tests $(wildcard benchmarks)
 PROJECT := pyproject.toml plugins $(wildcard plugins/*/__init__.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench fuzz-consent image lock clean system-packages image-packages
+.PHONY: help run test lint bench fuzz-consent chaos crash forks powercut simulate demo-hour image lock clean system-packages image-packages
 
 help: ## show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,24 @@ bench: $(VENV)/.dev ## run all benchmarks, one after the other
 
 fuzz-consent: $(VENV)/.dev ## mutate a million consent strings (N=1000000)
 	$(BIN)/python -m tests.consent.fuzz $(or $(N),1000000)
+
+chaos: $(VENV)/.dev ## break the agent in every way, at full count, and show one table (takes an hour or more)
+	$(BIN)/python -m kiki_agent.testing.chaos $(ARGS)
+
+crash: $(VENV)/.dev ## kill the agent again and again behind a bad network, and audit what it left (N=100)
+	$(BIN)/python -m kiki_agent.testing.crash --kills $(or $(N),100) $(ARGS)
+
+forks: $(VENV)/.dev ## kill a spending process at random points (N=10000)
+	$(BIN)/python -m kiki_agent.testing.forks --kills $(or $(N),10000) $(ARGS)
+
+powercut: $(VENV)/.dev ## rebuild disks as a power cut may leave them, and open them (N=300)
+	$(BIN)/python -m kiki_agent.testing.powercut --disks $(or $(N),300) $(ARGS)
+
+simulate: $(VENV)/.dev ## simulate agents by seed with faults at every seam (SEEDS=20, FIRST=1)
+	$(BIN)/python -m kiki_agent.testing.simulate --seeds $(or $(SEEDS),20) --seed $(or $(FIRST),1) $(ARGS)
+
+demo-hour: $(VENV)/.dev ## one hour of the demo at speed 60 on a bad day, ledger against the platforms' logs
+	$(BIN)/python -m kiki_agent.testing.demo_hour $(ARGS)
 
 image: $(VENV)/.dev image-packages ## build the container image as root on Debian (NAME=kiki-agent, BASE=image, REFRESH=1)
 	@BASE="$(BASE)" REFRESH="$(REFRESH)" deploy/build-image $(or $(NAME),kiki-agent)

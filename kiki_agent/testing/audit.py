@@ -27,6 +27,10 @@ class Audit:
 
     intents: int = 0
     effects: int = 0
+    keyless: int = 0
+    """Of the effects, those at vendors that have no field for our key."""
+    budgets: int = 0
+    """Of the effects, those that set a budget."""
     accepted: int = 0
     unknown: int = 0
     """Intents that are shown as unknown."""
@@ -53,7 +57,7 @@ class Audit:
         """Keep the worst of two audits of one life, and all problems."""
         for name in ("lost", "double", "foreign", "over_cap_micros", "over_total_micros"):
             setattr(self, name, max(getattr(self, name), getattr(other, name)))
-        for name in ("intents", "effects", "accepted", "unknown", "pending"):
+        for name in ("intents", "effects", "keyless", "budgets", "accepted", "unknown", "pending"):
             setattr(self, name, getattr(other, name))
         self.problems += [each for each in other.problems if each not in self.problems]
 
@@ -68,7 +72,11 @@ def audit(
 
     `caps` are (daily, window) micros by connector; `campaigns` is the size of the market.
     """
-    found = Audit(effects=len(effects))
+    found = Audit(
+        effects=len(effects),
+        keyless=sum(not each["key"] for each in effects),
+        budgets=sum(each["kind"] == "set_budget" for each in effects),
+    )
     checked = verify_file(database, database.with_suffix(".head"))
     if not checked.ok:
         found.problems.append(f"the chain is broken: {checked.problem}")

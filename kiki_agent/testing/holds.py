@@ -22,6 +22,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from kiki_agent.errors import KikiError
 from kiki_agent.model import SECOND
 from kiki_agent.runtime.clock import Stopwatch, SystemClock
 from kiki_agent.runtime.tasks import cancel_all
@@ -281,7 +282,8 @@ async def read_only(folder: Path, seconds: float) -> Scene:
     probe = folder / "probe"
     make_folder(folder)
     shifted.write_shift(probe, 0)
-    if not (await _run("chattr", "+i", str(probe)) and await _run("chattr", "-i", str(probe))):
+    able = await _run("chattr", "+i", str(probe))
+    if not (await _run("chattr", "-i", str(probe)) and able):
         scene.skipped = "files cannot be made immutable here"
         return scene
     async with Stage(folder).playing() as stage:
@@ -307,7 +309,7 @@ async def clock_shifts(folder: Path, shifts: Sequence[float] = SHIFTS) -> Scene:
     make_folder(folder)
     file = folder / "shift"
     shifted.write_shift(file, 0)
-    more: dict[str, object] = {}
+    more: dict[str, object] = {"bidding.interval_s": 0.5, "bidding.deadline_s": 0.4, "bidding.value_share": 0.01}
     caps = dict(CAPS)
     for name in ("linkedin", "tiktok"):
         more |= {f"connector.{name}.daily_cap": DAILY, f"connector.{name}.window_cap": WINDOW}
@@ -357,21 +359,23 @@ def _days(database: Path) -> list[str]:
         connection.close()
 
 
-async def play(folder: Path, seconds: float, only: Sequence[str] = ()) -> list[Scene]:
-    """All scenarios, one after the other, each in a folder of its own."""
-    scenes = []
-    for name, scenario in SCENARIOS.items():
-        if only and name not in only:
-            continue
-        try:
-            scene = await scenario(folder / name, seconds)
-        except ProcessFailed as error:
-            scene = Scene(name, problems=[str(error)])
-        scenes.append(scene)
-        report.say(report.table(name, scene.rows()))
-        for problem in scene.problems[:5]:
-            report.say(f"VIOLATION in {name}: {problem}")
-    return scenes
+async def play(folder: Path, seconds: float, only: Sequence[str] = (), *, together: bool = False) -> list[Scene]:
+    """All scenarios, each in a folder of its own: one after the other, or all at once."""
+    names = [name for name in SCENARIOS if not only or name in only]
+    if together:
+        return list(await asyncio.gather(*(_play_one(folder, name, seconds) for name in names)))
+    return [await _play_one(folder, name, seconds) for name in names]
+
+
+async def _play_one(folder: Path, name: str, seconds: float) -> Scene:
+    try:
+        scene = await SCENARIOS[name](folder / name, seconds)
+    except (ProcessFailed, KikiError) as error:
+        scene = Scene(name, problems=[str(error)])
+    report.say(report.table(name, scene.rows()))
+    for problem in scene.problems[:5]:
+        report.say(f"VIOLATION in {name}: {problem}")
+    return scene
 
 
 async def _clock(folder: Path, _seconds: float) -> Scene:
@@ -392,11 +396,12 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m kiki_agent.testing.holds", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0, help="how long each trouble lasts")
     parser.add_argument("--only", nargs="*", choices=sorted(SCENARIOS), default=())
+    parser.add_argument("--together", action="store_true", help="all scenarios at once")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
     watch = Stopwatch()
     with tempfile.TemporaryDirectory(prefix="kiki-holds-") as folder:
-        scenes = asyncio.run(play(Path(folder), options.seconds, options.only))
+        scenes = asyncio.run(play(Path(folder), options.seconds, options.only, together=options.together))
     rows = [row for scene in scenes for row in scene.rows()]
     title = f"Holds: {watch.seconds():.0f} s on {report.machine()}"
     problems = [problem for scene in scenes for problem in scene.problems]
