@@ -45,6 +45,7 @@ class Store:
         self._writer = Writer(seat, self.path, epoch)
         self._closed = False
         self._no_room: str | None = None
+        self._probes = 0
 
     @classmethod
     async def open(
@@ -130,11 +131,13 @@ class Store:
         After a failure the commit asks for some room: a database that takes a little and no more is not cured.
         """
         asked = self._writer.asks_for_room
+        self._probes += 1
+        value = f"{self.epoch}:{self._probes}"  # another one each time: SQLite writes nothing where nothing changes
 
         def work(connection: sqlite3.Connection) -> None:
             if asked:
                 set_meta(connection, "probe", " " * ROOM_TO_GO_ON)
-            set_meta(connection, "probe", str(self.epoch))
+            set_meta(connection, "probe", value)
 
         try:
             await self.write(work)

@@ -1,7 +1,7 @@
-"""Real faults of disk and database under a whole agent: spending stops, the process lives, and goes on when cured (M13).
+"""Real faults of disk and database under a whole agent: spending stops, and goes on when they are cured (M13).
 
-In hold there are no reservations and no call that can raise spend; running campaigns are paused, and every pause is in the
-ledger afterwards, also those made while the database took no writes.
+In hold there are no reservations and no call that can raise spend; running campaigns are paused, and every pause is in
+the ledger afterwards, also those made while the database took no writes.
 """
 
 from __future__ import annotations
@@ -219,10 +219,14 @@ with open(sys.argv[1], "r+b") as file:
 """Run by another process: closing the file in this one would drop SQLite's locks."""
 
 
+def _in_another_process(program: str, path: Path) -> None:
+    subprocess.run([sys.executable, "-c", program, str(path)], check=True)
+
+
 async def test_damage_found_while_running_holds_for_good(tmp_path: Path) -> None:
     async def spoil(town: Town) -> None:
         await _pragma(town, "PRAGMA wal_checkpoint(TRUNCATE)")
-        subprocess.run([sys.executable, "-c", SPOIL, str(town.database)], check=True)
+        _in_another_process(SPOIL, town.database)
 
     async def look(town: Town) -> None:
         """As the daily walk along the chain does."""

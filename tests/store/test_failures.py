@@ -132,3 +132,23 @@ async def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> N
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="lock file"):
         await Store.open(tmp_path / "file" / "agent.db", now=Instant(1))
+
+
+async def test_a_probe_is_a_write_and_not_just_a_commit(store: Store) -> None:
+    """Where nothing changes SQLite writes nothing, and an empty commit succeeds on any disk."""
+    before = store.sizes()["wal"]
+    for number in range(1, 4):
+        assert await store.probe() is None
+        assert store.sizes()["wal"] >= before + number * 4096
+
+
+async def test_a_database_that_takes_a_little_is_not_cured(store: Store) -> None:
+    await limit_pages(store, 1)
+    with pytest.raises(StoreError, match="disk is full"):
+        await store.write(big)
+    await store.write(lambda connection: connection.execute("UPDATE meta SET value = 'x' WHERE key = 'probe'"))
+    assert store.failure is not None, "a small change still fits"
+    assert await store.probe() is not None
+    await limit_pages(store, 1_000_000)
+    assert await store.probe() is None
+    assert store.failure is None
