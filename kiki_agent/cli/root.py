@@ -34,6 +34,8 @@ COMMANDS = {
     "doctor": ("kiki_agent.cli.doctor", "doctor", "Look at everything that could be wrong, and say what to do."),
     "config": ("kiki_agent.cli.config", "config", "Look at the configuration."),
     "plugins": ("kiki_agent.cli.plugins", "plugins", "Look at the plugins."),
+    "consent": ("kiki_agent.cli.consent", "consent", "Look at what a person allows, and note what they say."),
+    "privacy": ("kiki_agent.cli.consent", "privacy", "Give a person everything that is known of them, or forget them."),
     "ledger": ("kiki_agent.cli.ledger", "ledger", "Verify and export the record of all decisions."),
     "backup": ("kiki_agent.cli.backup", "backup", "Copy the record, prove the copy, and say where it is."),
     "restore": (
