@@ -6,6 +6,7 @@ checks a request before it does anything; only its internal errors leave open wh
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -46,6 +47,9 @@ OUTDATED = frozenset({"requestError.UNSUPPORTED_VERSION"})
 PATIENCE = 30 * SECOND
 """Wait when Google does not say how long."""
 
+_CODE = re.compile(r"[A-Za-z]{1,60}\.[A-Z0-9_]{1,100}")
+_WORD = re.compile(r"[A-Z_]{1,40}")
+
 
 class Where(msgspec.Struct, rename="camel"):
     """One step on the way to the field that is wrong."""
@@ -82,8 +86,9 @@ class GoogleError(msgspec.Struct, rename="camel"):
 
     @property
     def code(self) -> str:
-        """`group.NAME`."""
-        return next((f"{group}.{name}"[:100] for group, name in self.error_code.items()), "UNSPECIFIED")
+        """`group.NAME`; it goes on record, so nothing does that does not look like one."""
+        code = next((f"{group}.{name}" for group, name in self.error_code.items()), "")
+        return code if _CODE.fullmatch(code) else "UNSPECIFIED"
 
     @property
     def operation(self) -> int | None:
@@ -173,7 +178,8 @@ def meaning(answer: HttpAnswer, asked: Asked) -> PluginError:
 def failed(status: Status, answer: HttpAnswer, asked: Asked) -> PluginError:
     """What an error means that Google states, also under a status of 200."""
     errors = status.errors()
-    codes = [error.code for error in errors] or [status.status or f"HTTP_{answer.status}"]
+    word = status.status if _WORD.fullmatch(status.status) else f"HTTP_{answer.status}"
+    codes = [error.code for error in errors] or [word]
     text = f"Google Ads answered {answer.status} {codes[0]}: {errors[0].message if errors else status.message}"
     if any(code in OUTDATED for code in codes) or (answer.status == 404 and not errors):
         return outdated(asked)
