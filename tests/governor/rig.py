@@ -1,4 +1,4 @@
-"""A real agent on the sandbox market in process, run in pieces, with somebody else at the same accounts and over HTTP."""
+"""A real agent on the sandbox market in process, in pieces, with somebody else at its accounts, over HTTP."""
 
 from __future__ import annotations
 
@@ -47,6 +47,8 @@ class House:
         self.faults = Faults(0.0, seed)
         self.service = SandboxService(self.market, self.effects, self.faults, vendors=vendor_offers(self.settings))
         self.clock = SimClock(START)
+        self.budgets: Any = None
+        """What stood before the agent did anything, after the vendors made some campaigns share a budget."""
         self.metrics = Metrics(process=False)
 
     async def open(self) -> House:
@@ -75,6 +77,8 @@ class House:
         self.services.starting = None
         with simulated_world():
             await self.agent.start()
+        if self.budgets is None:
+            self.budgets = self.market.control[at.BUDGET].copy()
         self.client = TestClient(TestServer(create_app(self.services)))
         await self.client.start_server()
         return self
