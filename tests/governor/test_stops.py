@@ -1,0 +1,169 @@
+"""Stopping: the kill switch by file and signal, and figures far outside their own history."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kiki_agent.governor import anomaly
+from kiki_agent.governor.kill import FILE
+from kiki_agent.governor.loop import GovernorLoop
+from kiki_agent.model import HOUR
+from kiki_agent.sandbox import layout as at
+from tests.agent.running import Demo
+
+from .conftest import Start
+
+# -- kill switch --------------------------------------------------------------------------------------------------
+
+
+async def test_a_file_stops_everything_within_a_tick(start: Start) -> None:
+    house = await start()
+    await house.run(3)
+    (house.folder / FILE).write_text("  the sky\n is falling \x00\n")
+    await house.run(0.2)
+    assert (await house.get("/admin/kill-switch"))["reason"] == "file KILL: the sky is falling \x00"
+    await house.run(1)
+    assert not house.market.control[at.ACTIVE].any()
+    # off while the file is there does not last; off without it does
+    await house.post("/admin/kill-switch", on=False, reason="try")
+    await house.run(0.1)
+    assert (await house.get("/admin/kill-switch"))["on"] is True
+    (house.folder / FILE).unlink()
+    await house.post("/admin/kill-switch", on=False, reason="over")
+    await house.run(0.1)
+    assert (await house.get("/admin/kill-switch"))["on"] is False
+    said = [json.loads(body) for (body,) in house.rows(
+        "SELECT body FROM ledger_entries WHERE kind = 'control' AND json_extract(body, '$.control') = 'kill_switch'"
+        " ORDER BY seq")]  # fmt: skip
+    assert [each["on"] for each in said] == [True, False, True, False]
+
+
+async def test_a_file_that_cannot_be_read_stops_too(start: Start) -> None:
+    house = await start()
+    (house.folder / FILE).mkdir()
+    await house.run(0.1)
+    assert (await house.get("/admin/kill-switch"))["on"] is True
+
+
+async def test_a_signal_asks_once(start: Start) -> None:
+    house = await start()
+    assert house.agent.kill_watch is not None
+    house.agent.kill_watch.signal("SIGUSR1")
+    await house.run(0.1)
+    answer = await house.get("/admin/kill-switch")
+    assert (answer["on"], answer["reason"]) == (True, "signal SIGUSR1")
+    house.agent.kill_watch.signal("SIGUSR1")
+    await house.run(0.1)
+    await house.post("/admin/kill-switch", on=False, reason="over")
+    await house.run(0.1)
+    assert (await house.get("/admin/kill-switch"))["on"] is False
+
+
+@pytest.mark.process
+def test_the_signal_reaches_a_real_process(tmp_path: Path) -> None:
+    demo = Demo(tmp_path, {"demo__campaigns": 12, "demo__history_days": 5})
+    demo.start()
+    try:
+        demo.wait_ready()
+        assert demo.process is not None
+        os.kill(demo.process.pid, signal.SIGUSR1)
+        switch = demo.wait("/admin/kill-switch", lambda status, body: body["on"])
+        assert switch["reason"] == "signal SIGUSR1"
+        key = demo.data / "approval.key"
+        assert (key.stat().st_mode & 0o777, key.stat().st_size) == (0o600, 32)
+    finally:
+        code, _ = demo.end()
+        time.sleep(0)
+    assert code == 0
+
+
+# -- anomalies ----------------------------------------------------------------------------------------------------
+
+
+def test_like_hours_are_the_same_hour_of_the_day_and_its_neighbours() -> None:
+    history = [(hour, float(hour)) for hour in range(72)]
+    assert anomaly.like_hours(72, history) == [0, 1, 23, 24, 25, 47, 48, 49, 71]
+    assert anomaly.like_hours(49, history) == [0, 1, 2, 24, 25, 26, 48, 50]
+
+
+@pytest.mark.parametrize(
+    ("like", "limit"),
+    [
+        ([0.05] * 11, None),
+        ([0.05] * 12, 0.15),
+        ([0.01] * 20, 0.125),
+        ([0.04] * 10 + [0.06] * 10, 0.05 + 8 * 1.4826 * 0.01),
+    ],
+)
+def test_the_limit_of_an_hour(like: list[float], limit: float | None) -> None:
+    found = anomaly.spend_limit(like)
+    assert found is None if limit is None else found == pytest.approx(max(limit, 0.15 if limit > 0.15 else limit))
+
+
+@given(st.integers(0, 60), st.floats(0.01, 80))
+def test_poisson_against_its_definition(count: int, expected: float) -> None:
+    exact = math.fsum(math.exp(-expected + k * math.log(expected) - math.lgamma(k + 1)) for k in range(count + 1))
+    assert anomaly.poisson_at_most(count, expected) == pytest.approx(min(1.0, exact), rel=1e-9, abs=1e-300)
+
+
+@pytest.mark.parametrize(
+    ("day", "past", "expected"),
+    [
+        ((100, 10), (1_400, 140), False),
+        ((100, 0), (1_400, 140), False),  # ten expected, none came: once in 22,000 days
+        ((1_000, 10), (1_400, 140), True),
+        ((1_000, 40), (1_400, 140), False),  # dear, but not three times
+        ((1_000, 0), (1_400, 29), False),  # too little history to say
+        ((0, 0), (1_400, 140), False),
+    ],
+)
+def test_a_price_far_outside_its_history(day: tuple[int, int], past: tuple[int, int], expected: bool) -> None:
+    assert anomaly.too_dear(*day, *past) is expected
+
+
+async def test_an_hour_that_costs_far_too_much_freezes_the_platform_and_says_why(start: Start) -> None:
+    house = await start()
+    loop = next(each for each in house.agent.loops if isinstance(each, GovernorLoop))
+    hour = house.clock.now() // HOUR
+    budget = house.agent.accounts.budget_micros("meta")
+    rows = [("meta", hour - each, budget // 25, budget) for each in range(1, 14 * 24)]
+
+    def write(connection: object) -> None:
+        connection.executemany("INSERT INTO spend_hours VALUES (?, ?, ?, ?)", rows)  # type: ignore[attr-defined]
+
+    await house.agent.store.write(write)
+    await house.run(65)
+    assert (await house.get("/api/v1/autonomy"))["items"][0]["frozen"] is None
+    # within an hour somebody's mistake lets it spend a third of the day: the meter reads 12 % at the usual pace
+    meter = loop._meters["meta"]
+    meter.spent -= budget // 3
+    await house.run(60)
+    level = {each["connector"]: each for each in (await house.get("/api/v1/autonomy"))["items"]}["meta"]
+    assert "like hours" in level["frozen"]
+    assert (level["level"], level["set_by"]) == ("suggest", "agent")
+    await house.run(2)
+    low, high = house.agent.accounts.table.bounds["meta"]
+    assert not house.agent.accounts.table.active[low:high].any()
+    assert house.agent.accounts.table.active[high:].any()
+    told = house.rows("SELECT severity FROM notifications WHERE title = 'meta is frozen'")
+    assert told == [("CRITICAL",)]
+    # it stays over a restart, refuses raises and bids by hand, and only a person ends it
+    house = await house.again()
+    await house.run(5)
+    bid = await house.post("/api/v1/bids", campaign_id="c", platform="meta", bid_amount=0.5)
+    assert (bid["status"], bid["reason"]) == ("REJECTED", "ANOMALY")
+    await house.post("/api/v1/autonomy/tiktok/thaw", 409, reason="")
+    await house.post("/api/v1/autonomy/nobody/thaw", 404, reason="")
+    await house.post("/api/v1/autonomy/meta/thaw", reason="a planned burst")
+    await house.post("/api/v1/autonomy/meta", level="act", reason="it was planned")
+    await house.run(2 * 15)
+    assert house.agent.accounts.table.active[low:high].any()
