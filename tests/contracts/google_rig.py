@@ -133,7 +133,7 @@ async def google(
 ) -> AsyncIterator[Rig]:
     """The connector in front of 14 campaigns; `options` are settings of the table, or of the stand-in."""
     clock = SimClock(NOW)
-    market = Market(7, NOW, campaigns, 4)
+    market = Market(7, NOW, campaigns, 2)
     faults, effects = Faults(), EffectsLog()
     desk = Desk(market, effects, faults, "google_ads", ID, SECRET)
     limits = {"requests_per_minute": 10_000_000, "operations_per_day": 10_000_000}
