@@ -107,7 +107,7 @@ def meaning(answer: HttpAnswer, speaker: Speaker, now: Instant, *, write: bool) 
 def _bare(answer: HttpAnswer, speaker: Speaker, now: Instant, *, write: bool) -> PluginError:
     """An answer without an error of the Graph API: a proxy's, a page, or nothing at all."""
     text = f"Meta answered {answer.status} with {len(answer.body)} bytes that are no error of its API"
-    if answer.status == 429:
+    if answer.status == 429 or (answer.status == 503 and "retry-after" in answer.headers and not write):
         return RateLimited(text, retry_at(answer, now))
     if answer.status in (401, 403):
         return AuthExpired(text)

@@ -358,10 +358,13 @@ async def test_a_quota_that_is_used_up_ends_when_its_headers_say_so() -> None:
 
 
 async def test_retry_after_is_minded_where_there_is_nothing_else(rig: Rig) -> None:
-    rig.answer("/", b"slow down", 429, {"retry-after": "17"})
-    with pytest.raises(RateLimited) as caught:
-        await rig.to("check")
-    assert caught.value.retry_at == NOW + 17 * SECOND
+    for status in (429, 503):
+        rig.answer("/", b"slow down", status, {"retry-after": "17"})
+        with pytest.raises(RateLimited) as caught:
+            await rig.to("check")
+        assert caught.value.retry_at == NOW + 17 * SECOND
+    with pytest.raises(UnknownOutcome):
+        await WRITES["one change"](rig)
 
 
 # -- pages
