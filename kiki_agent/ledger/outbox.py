@@ -43,6 +43,9 @@ class Outbox:
         self._sends: set[asyncio.Task[list[Receipt]]] = set()
         self.fallback: Fallback | None = None
         """Where cuts are written down while the database cannot be written; without it they wait too."""
+        self._beside = asyncio.Lock()
+        """Held while the fallback is written, and while what it holds enters the ledger and is cleared: a cut made in
+        between would be forgotten."""
         self.gate: Gate = lambda now, intents: {}
         """Has the last word on everything that is about to be journaled and sent."""
         self.on_sent: Callable[[Instant, Sequence[Intent]], None] = lambda now, intents: None
@@ -148,7 +151,8 @@ class Outbox:
             if self.fallback is None or not intents or any(intent.raises_spend for intent in intents):
                 raise
             _log.warning("%d cuts are written down beside the database: %s", len(intents), error)
-            return await asyncio.to_thread(self.fallback.write_intents, now, intents)
+            async with self._beside:
+                return await asyncio.to_thread(self.fallback.write_intents, now, intents)
 
     def _journal(self, connection: sqlite3.Connection, now: Instant, intents: Sequence[Intent]) -> dict[str, Receipt]:
         known = find(connection, [intent.key for intent in intents])
@@ -175,17 +179,23 @@ class Outbox:
         fallback = self.fallback
         if fallback is not None and any(fallback.knows(intent.key) for intent in intents):
             # the journal does not know them: a confirmation there would change nothing, and so succeed on a full disk
-            await asyncio.to_thread(fallback.write_receipts, now, intents, receipts)
+            await self._answer_beside(fallback, now, intents, receipts)
             return receipts
         try:
             await self._confirm(now, intents, receipts, read_back=False)
         except StoreError as error:
             if fallback is not None and not any(intent.raises_spend for intent in intents):
-                await asyncio.to_thread(fallback.write_receipts, now, intents, receipts)
+                await self._answer_beside(fallback, now, intents, receipts)
                 return receipts
             _log.error("receipts of %d intents could not be written: %s", len(intents), error)
             return [Receipt(intent.key, Outcome.UNKNOWN, "NOT_RECORDED") for intent in intents]
         return receipts
+
+    async def _answer_beside(
+        self, fallback: Fallback, now: Instant, intents: Sequence[Intent], receipts: Sequence[Receipt]
+    ) -> None:
+        async with self._beside:
+            await asyncio.to_thread(fallback.write_receipts, now, intents, receipts)
 
     async def _confirm(
         self, now: Instant, intents: Sequence[Intent], receipts: Sequence[Receipt], *, read_back: bool
@@ -207,9 +217,14 @@ class Outbox:
 
     async def _merge(self, now: Instant) -> None:
         """Let what was written down beside the database enter it, once; what cannot enter yet waits."""
-        if self.fallback is None or not self.fallback.pending:
+        if self.fallback is None:
             return
-        entries = await asyncio.to_thread(self.fallback.read)
+        async with self._beside:
+            if self.fallback.pending:
+                await self._merge_all(now, self.fallback)
+
+    async def _merge_all(self, now: Instant, fallback: Fallback) -> None:
+        entries = await asyncio.to_thread(fallback.read)
         intents = {each.intent.key: each.intent for each in entries}
         answered = {each.intent.key: each.receipt for each in entries if each.receipt is not None}
 
@@ -223,7 +238,7 @@ class Outbox:
             self._ledger.append(connection, now, "control", {"control": "fallback", "intents": len(intents)})
 
         await self._store.write(work)
-        await asyncio.to_thread(self.fallback.clear)
+        await asyncio.to_thread(fallback.clear)
         _log.info("%d cuts written down beside the database are on record now", len(intents))
         self._forget([intents[key] for key, each in answered.items() if each.outcome is not Outcome.UNKNOWN])
 
