@@ -67,7 +67,7 @@ def build(name: str) -> float:
     """`make image` under another name; the seconds it took."""
     begun = time.monotonic()
     done = subprocess.run(
-        [ROOT / "deploy" / "build-image", name], capture_output=True, text=True, timeout=900, check=False
+        [ROOT / "deploy" / "build-image", name], capture_output=True, text=True, timeout=840, check=False
     )
     assert done.returncode == 0, done.stdout[-3_000:] + done.stderr[-3_000:]
     return time.monotonic() - begun
