@@ -71,6 +71,7 @@ class Store:
         seat: Seat | None = None
         pool: Readers | None = None
         try:
+            _check_rights(path)
             seat = await Seat.take(uri(path, read_only=False), busy_seconds=busy_seconds)
             try:
                 epoch = await seat.run(
@@ -228,6 +229,13 @@ class Store:
             await self._seat.close()
         finally:
             self._lock.release()
+
+
+def _check_rights(path: Path) -> None:
+    """Raise StoreError for files that may not be written, before SQLite makes others with the same rights."""
+    for file in (path, path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")):
+        if file.exists() and not os.access(file, os.R_OK | os.W_OK):
+            raise StoreError(f"the database is read-only: {file} may not be read and written by this user")
 
 
 def _size(path: Path) -> int:

@@ -9,7 +9,8 @@ from pathlib import Path
 from types import TracebackType
 
 from kiki_agent.agent import Agent, World
-from kiki_agent.hooks.http import InProcessHttp
+from kiki_agent.errors import Temporary
+from kiki_agent.hooks.http import HttpAnswer, InProcessHttp
 from kiki_agent.model import SECOND, Instant
 from kiki_agent.recovery import Backups
 from kiki_agent.runtime.clock import SimClock
@@ -68,6 +69,31 @@ class Watcher(Loop):
         return None
 
 
+class Door:
+    """The way to one platform, shut while it is silent."""
+
+    def __init__(self, town: Town, instance: str) -> None:
+        self._town, self._instance = town, instance
+        self._http = InProcessHttp(town.service.handle, town.clock)
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        params: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        timeout_s: float = 10,
+    ) -> HttpAnswer:
+        if self._instance in self._town.silent:
+            raise Temporary("nobody answers")
+        return await self._http.request(method, url, headers=headers, params=params, body=body, timeout_s=timeout_s)
+
+    async def close(self) -> None:
+        await self._http.close()
+
+
 class Town:
     """One market, and the agents that live on it one after the other; an async context."""
 
@@ -81,6 +107,8 @@ class Town:
         self.backups = Backups(
             self.database, self.head, folder / "backups", daily=7, weekly=4, now=lambda: self.clock.now()
         )
+        self.silent: set[str] = set()
+        """Connectors whose platform answers nothing."""
         self._agent: Agent | None = None
 
     @property
@@ -108,7 +136,7 @@ class Town:
         world = World(
             self.clock,
             self.database,
-            lambda instance: InProcessHttp(self.service.handle, self.clock),
+            lambda instance: Door(self, instance),
             simulated=True,
             backups=self.backups if backups else None,
         )
@@ -129,6 +157,10 @@ class Town:
         await SimDriver().run(supervisor, self.clock, Instant(self.clock.now() + seconds * SECOND))
         watcher.seen.failures = {each.name: each.failures for each in supervisor.report()}
         return watcher.seen
+
+    def pass_time(self, span: int) -> None:
+        """Let the market go on while the agent stands still, as after a night without it."""
+        self.clock.instant = Instant(self.clock.instant + span)
 
     async def close(self) -> None:
         if self._agent is not None:

@@ -1,0 +1,188 @@
+"""The commands and endpoints of recovery, as a person uses them on a real agent under load."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.agent.running import BOUND, Demo, command, free_port
+
+pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.timeout(300)]
+
+CANARY = "canary-4f1d9c-not-for-anybody"
+SETTINGS: dict[str, object] = {
+    "demo__campaigns": 24,
+    "demo__history_days": 8,
+    "demo__speed": 60,
+    "bidding__min_write_gap_s": 60,
+    "http__token": CANARY,
+}
+
+
+class Client:
+    """Asks one agent, with its token."""
+
+    def __init__(self, demo: Demo) -> None:
+        self.base = f"http://127.0.0.1:{demo.port}"
+
+    def __call__(self, method: str, path: str, body: dict[str, object] | None = None) -> tuple[int, Any]:
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Authorization": f"Bearer {CANARY}", "Content-Type": "application/json"}
+        request = urllib.request.Request(self.base + path, data, headers, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read()
+
+    def json(self, method: str, path: str, body: dict[str, object] | None = None) -> tuple[int, Any]:
+        status, raw = self(method, path, body)
+        return status, json.loads(raw)
+
+
+class Load(threading.Thread):
+    """Asks for the page's snapshot and for money as fast as it can."""
+
+    def __init__(self, ask: Client) -> None:
+        super().__init__(daemon=True)
+        self.ask, self.answers, self.stopped = ask, 0, False
+
+    def run(self) -> None:
+        while not self.stopped:
+            try:
+                self.ask("GET", "/api/v1/overview")
+                self.ask("POST", "/api/v1/bids", {"campaign_id": "c", "platform": "meta", "bid_amount": "0.01"})
+            except OSError:
+                return
+            self.answers += 1
+
+
+def wait_until(ask: Client, path: str, field: str, value: object, demo: Demo) -> Any:
+    return demo.wait("/ready", lambda status, body: status == 200 and ask.json("GET", path)[1][field] == value)
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Iterator[Demo]:
+    demo = Demo(tmp_path, dict(SETTINGS))
+    yield demo
+    demo.clean_up()
+
+
+def run(demo: Demo, *arguments: str) -> tuple[int, dict[str, Any]]:
+    done = command(demo.folder, *arguments, "--json", http__port=free_port(), **SETTINGS)
+    return done.returncode, json.loads(done.stdout if done.returncode in (0, 1) and done.stdout else done.stderr)
+
+
+def test_back_up_under_load_stop_restore_and_compare_heads(demo: Demo) -> None:
+    demo.start()
+    demo.wait_ready()
+    ask = Client(demo)
+    loads = [Load(ask) for _ in range(4)]
+    for load in loads:
+        load.start()
+    status, begun = ask.json("POST", "/admin/backup")
+    assert status == 202
+    code, by_command = run(demo, "backup")
+    assert code == 0
+    assert by_command["verified"]
+    wait_until(ask, "/admin/backups", "making", None, demo)
+    _, listed = ask.json("GET", "/admin/backups")
+    made = {each["backup_id"]: each for each in listed["items"]}
+    assert made[begun["backup_id"]]["verified"]
+    assert made[by_command["name"]]["head_hash"] == by_command["head_hash"]
+    assert run(demo, "restore", begun["backup_id"])[0] == 75, "an agent uses it"
+    assert ask.json("POST", f"/admin/backups/{begun['backup_id']}/restore", {"confirm": begun["backup_id"]})[0] == 409
+    code, found = run(demo, "doctor")
+    assert code == 0, found
+    code, seconds = demo.end(signal.SIGTERM)
+    assert all(load.answers for load in loads)
+    assert code == 0
+    assert seconds < 10, "the deadline of a shutdown"
+    assert "unclean" not in demo.events()[-1] or demo.events()[-1]["unclean"] == []
+
+    code, restored = run(demo, "restore", begun["backup_id"])
+    assert code == 0, restored
+    assert restored["head_hash"] == made[begun["backup_id"]]["head_hash"]
+    code, verified = run(demo, "ledger", "verify")
+    assert (code, verified["head_hash"], verified["entries"]) == (0, restored["head_hash"], restored["seq"])
+    assert run(demo, "backup", "--verify")[1]["ok"]
+
+    demo.start()
+    demo.wait_ready()
+    demo.end()
+    assert run(demo, "ledger", "verify")[0] == 0
+    _assert_no_secret_in(demo)
+
+
+def _assert_no_secret_in(demo: Demo) -> None:
+    """Neither the token nor what the market's platforms were opened with."""
+    kept = [file for file in (demo.data / "backups").iterdir() if file.is_file()]
+    assert len(kept) >= 6
+    secrets = [CANARY, str(demo.sandbox().get("client_secret") or CANARY)]
+    for file in (*kept, demo.log, *demo.data.glob("demo.db*")):
+        data = file.read_bytes()
+        assert not [secret for secret in secrets if secret.encode() in data], file
+
+
+SPOIL = """
+import sys
+with open(sys.argv[1], "r+b") as file:
+    file.seek(8192)
+    file.write(b"\\xff" * 4096 * 60)
+"""
+
+
+def test_a_damaged_database_is_served_and_restored_over_http(demo: Demo) -> None:
+    demo.start()
+    demo.wait_ready()
+    ask = Client(demo)
+    name = ask.json("POST", "/admin/backup")[1]["backup_id"]
+    wait_until(ask, "/admin/backups", "making", None, demo)
+    demo.end()  # in order, so that the WAL is folded back and hides nothing
+    subprocess.run([sys.executable, "-c", SPOIL, str(demo.database)], check=True)
+    spoiled = demo.database.read_bytes()
+    assert run(demo, "doctor")[0] == 1
+
+    demo.start()
+    ready = demo.wait("/ready", lambda status, body: status == 503 and "safe hold" in body["reason"])
+    assert "damaged" in ready["reason"]
+    assert demo.database.read_bytes() == spoiled, "left as found"
+    assert run(demo, "restore", name)[0] == 75, "a stand-in holds its place"
+    assert ask.json("GET", "/status")[1]["ready"] is False
+    assert ask.json("POST", f"/admin/backups/{name}/restore", {"confirm": "another"})[0] == 422
+    assert ask.json("POST", "/admin/backups/demo-20200101T000000Z-daily/restore", {"confirm": "x"})[0] == 404
+    before = len(demo.effects())
+    status, done = ask.json("POST", f"/admin/backups/{name}/restore", {"confirm": name})
+    assert status == 200, done
+    demo.wait_ready()
+    assert ask.json("GET", "/api/v1/ledger/verify")[1]["ok"]
+    exported = ask("GET", "/api/v1/ledger/export")[1].decode().splitlines()
+    assert json.loads(exported[done["seq"] - 1])["hash"] == done["head_hash"]
+    assert demo.end()[0] == 0
+    assert len(demo.effects()) >= before
+    assert any(Path(demo.folder / path).read_bytes()[:9000] == spoiled[:9000] for path in done["replaced"])
+
+
+def test_a_folder_that_may_not_be_written_is_tried_until_it_may(demo: Demo) -> None:
+    demo.before = BOUND
+    demo.start()
+    demo.wait_ready()
+    demo.end()
+    mode = os.stat(demo.database).st_mode
+    os.chmod(demo.database, 0o400)
+    demo.start()
+    ready = demo.wait("/ready", lambda status, body: status == 503 and "safe hold" in body["reason"])
+    assert "read-only" in ready["reason"] or "opened" in ready["reason"]
+    os.chmod(demo.database, mode)
+    demo.wait_ready()
+    assert demo.end()[0] == 0
