@@ -22,8 +22,8 @@ SHIFT = (
     " 'tiktok', 'meta', 'tiktok', 5000000, 'USD', '1.000000', '2.000000', 'test', 1, 'increasing')"
 )
 INTENT = (
-    "INSERT INTO intents (key, kind, connector, campaign_id, before, after, currency, reason, at, cause, sent_at, state,"
-    " settled_at) VALUES ('taken', 'set_budget', 'meta', 'c-1', 9000000, 4000000, 'USD', 'test', 1, 'half-way', 1,"
+    "INSERT INTO intents (key, kind, connector, campaign_id, before, after, currency, reason, at, cause, sent_at,"
+    " state, settled_at) VALUES ('taken', 'set_budget', 'meta', 'c-1', 9000000, 4000000, 'USD', 'test', 1, 'half-way', 1,"
     " 'accepted', 1)"
 )
 
