@@ -111,6 +111,8 @@ class Guard:
         self.limiter: Limiter | None = None
         self.rule = rule
         self.breakers: dict[str, Breaker] = {}
+        self.closed = True
+        """Whether all circuits are closed; kept, because every bidding tick asks."""
         self.chance = chance("retry")
         self._tell = tell
         self._observe = observe
@@ -333,6 +335,7 @@ class Guard:
         self._observe(self.connector, "rate_limited")
 
     def _on_change(self, state: Circuit) -> None:
+        self.closed = self.circuit is Circuit.CLOSED
         self._observe(self.connector, "circuit")
 
     def _note_duration(self, seconds: float) -> None:

@@ -13,8 +13,8 @@ from kiki_agent.errors import Finding
 from kiki_agent.hooks.api import Offer
 from kiki_agent.hooks.discovery import Plugin, describe_error
 from kiki_agent.hooks.instance import Instance, Quarantine
-from kiki_agent.runtime.limiter import RateLimit
 from kiki_agent.hooks.specs import VERBS, is_marked
+from kiki_agent.runtime.limiter import RateLimit
 
 Locate = Callable[[str], str]
 

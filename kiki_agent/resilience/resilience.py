@@ -184,14 +184,14 @@ class Resilience:
     def fallback(self, connector: str, platform: str) -> Worth | None:
         """The fallback value while a circuit of the connector is not closed (RES-03); None while all is well."""
         guard = self.guards.get(connector)
-        if guard is None or self._value is None or guard.circuit is Circuit.CLOSED:
+        if guard is None or guard.closed or self._value is None:
             return None
         return self._value.fallback_micros(platform)
 
     def decided(self, connector: str) -> None:
         """A decision was made with the fallback value."""
         guard = self.guards.get(connector)
-        if guard is not None and guard.circuit is not Circuit.CLOSED:
+        if guard is not None and not guard.closed:
             guard.counts.fallbacks += 1
 
     def changes_from(self, connector: str, now: Instant) -> Instant:
