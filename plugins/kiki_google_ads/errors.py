@@ -183,7 +183,7 @@ def failed(status: Status, answer: HttpAnswer, asked: Asked) -> PluginError:
     text = f"Google Ads answered {answer.status} {codes[0]}: {errors[0].message if errors else status.message}"
     if any(code in OUTDATED for code in codes) or (answer.status == 404 and not errors):
         return outdated(asked)
-    if any(code in WAIT for code in codes) or answer.status == 429:
+    if any(code in WAIT for code in codes) or answer.status == 429 or _told_to_wait(answer, asked):
         return RateLimited(text, retry_at(answer, errors, asked.now))
     if any(code.startswith(NO_ACCESS) for code in codes) or answer.status in (401, 403):
         return AuthExpired(text)
@@ -246,13 +246,18 @@ def _foreign(answer: HttpAnswer, asked: Asked) -> PluginError:
     text = f"Google Ads answered {answer.status} with {len(answer.body)} bytes that are no error of its API"
     if answer.status == 404:
         return outdated(asked)
-    if answer.status == 429:
+    if answer.status == 429 or _told_to_wait(answer, asked):
         return RateLimited(text, answer.retry_at(asked.now) or Instant(asked.now + PATIENCE))
     if answer.status in (401, 403):
         return AuthExpired(text)
     if 400 <= answer.status < 500 and answer.status != 408:
         return Rejected(text, f"HTTP_{answer.status}")
     return UnknownOutcome(text) if asked.write else Temporary(text)
+
+
+def _told_to_wait(answer: HttpAnswer, asked: Asked) -> bool:
+    """Whether a read is told when to come back; a change under the same answer may have been made."""
+    return not asked.write and answer.status == 503 and answer.retry_at(asked.now) is not None
 
 
 def _seconds(text: str) -> int:

@@ -584,6 +584,15 @@ def test_google_says_how_long_to_wait(delay: str, header: str | None, seconds: f
     assert found.retry_at == NOW + seconds * SECOND
 
 
+def test_a_read_that_is_told_when_to_come_back_comes_back_then() -> None:
+    for body in (b"", b"<html>", b'{"error":{"code":"STARTING","message":"soon"}}'):
+        answer = HttpAnswer(503, {"retry-after": "7"}, body)
+        found = meaning(answer, Asked("v26", "g", NOW, write=False))
+        assert isinstance(found, RateLimited)
+        assert found.retry_at == NOW + 7 * SECOND
+        assert isinstance(meaning(answer, Asked("v26", "g", NOW, write=True)), UnknownOutcome)
+
+
 # ---- secrets
 
 
