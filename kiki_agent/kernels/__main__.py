@@ -7,15 +7,14 @@ import os
 import sys
 from pathlib import Path
 
-import kiki_agent
 from kiki_agent.kernels.compile import load_compiled
 
 
 def declaring() -> list[str]:
     """Names of the package's modules that declare kernels, found by their text: importing all would be a long way."""
-    (folder,) = (Path(path) for path in kiki_agent.__path__)
+    folder = Path(__file__).parents[1]
     found = [file for file in sorted(folder.rglob("*.py")) if "\n@kernel(" in file.read_text(encoding="utf-8")]
-    return [".".join(("kiki_agent", *file.relative_to(folder).with_suffix("").parts)) for file in found]
+    return [".".join((folder.name, *file.relative_to(folder).with_suffix("").parts)) for file in found]
 
 
 if __name__ == "__main__":

@@ -122,3 +122,26 @@ def test_machine_code_is_found_in_a_cache_that_may_only_be_read(tmp_path: Path) 
     finally:
         for folder in folders:
             folder.chmod(0o755)
+
+
+def test_every_module_that_declares_kernels_is_found() -> None:
+    """What an image compiles while it is built; one that is missing would be compiled at the first use, by each agent."""
+    from kiki_agent.kernels.__main__ import declaring
+
+    found = declaring()
+    assert {"kiki_agent.kernels.bids", "kiki_agent.kernels.permits", "kiki_agent.sandbox.kernel"} <= set(found)
+    names = (
+        "import sys\n"
+        "from importlib import import_module\n"
+        "from kiki_agent.kernels import kernels\n"
+        "for module in sys.argv[1:]:\n"
+        "    import_module(module)\n"
+        "print(*sorted({each.twin.__module__ for each in kernels()}))\n"
+    )
+    imported = subprocess.run(
+        [sys.executable, "-c", names, *found, "kiki_agent.agent", "kiki_agent.backtest", "kiki_agent.sandbox.service"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert imported.stdout.split() == found
