@@ -125,7 +125,7 @@ def test_machine_code_is_found_in_a_cache_that_may_only_be_read(tmp_path: Path) 
 
 
 def test_every_module_that_declares_kernels_is_found() -> None:
-    """What an image compiles while it is built; one that is missing would be compiled at the first use, by each agent."""
+    """What an image compiles while it is built; what is missing there, every agent would compile at its first use."""
     from kiki_agent.kernels.__main__ import declaring
 
     found = declaring()
