@@ -25,6 +25,7 @@ from kiki_agent.runtime.clock import Stopwatch
 from kiki_agent.runtime.supervisor import LoopState
 from kiki_agent.web import words
 from kiki_agent.web.actions import actions_of, in_flight
+from kiki_agent.web.governance import governor_needs, governor_state
 from kiki_agent.web.handlers.health import next_cycle
 from kiki_agent.web.protocols import EfficiencyDetail, StoredAlert
 from kiki_agent.web.sentence import AlertFact, Facts, PlatformFact, needs, status_line
@@ -118,7 +119,7 @@ class Overview:
             alerts = list(await services.alerts.latest(limit=50))
         platforms = self._platforms(now)
         facts = self._facts(now, platforms, alerts, intents)
-        waiting = needs(facts)
+        waiting = [*needs(facts), *governor_needs(services)]
         shifts = [] if services.optimizer is None else list(services.optimizer.recent_shifts)
         done = actions_of(shifts, intents, self._name, since=start)
         bids = sum(1 for each in done if each.kind == "bid")
@@ -153,6 +154,7 @@ class Overview:
             else LedgerState(
                 entries=services.ledger.head[0], head=services.ledger.head[1], hold=services.ledger.hold_reason
             ),
+            governor=await governor_state(services, self._name),
         )
 
     def _name(self, connector: str, campaign_id: str) -> str:

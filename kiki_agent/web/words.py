@@ -38,6 +38,19 @@ HELD_BY = {
     "BUDGET_EXCEEDED": "below the threshold; the best platform's cap leaves no room",
     "OVERSHOOT": "below the threshold; the best platform has spent more than its cap",
     "NO_CAP": "below the threshold; the best platform has no daily cap",
+    "WATCH": "below the threshold; a platform is only watched",
+    "SUGGEST": "below the threshold; the move is suggested to you",
+    "APPROVAL": "below the threshold; the move needs your approval",
+    "LEFT_ALONE": "below the threshold; its budgets were set by somebody else",
+    "OUTSIDE_EDIT": "below the threshold; a budget was set by somebody else",
+    "REST": "below the threshold; a budget was changed a short while ago and rests",
+    "QUOTA": "below the threshold; a platform takes no further edit for now",
+    "STEP": "below the threshold; the step would be too large",
+    "LEARNING": "below the threshold; a campaign is learning",
+    "NET_LIMIT": "below the threshold; the limit of the day is reached",
+    "STALE": "below the threshold; the best platform's figures are too old",
+    "MOVED": "below the threshold; the account has moved",
+    "ANOMALY": "below the threshold; a platform is frozen",
 }
 """Why a platform below the threshold keeps its budget."""
 
@@ -55,6 +68,19 @@ RESTS = {
     "BUDGET_EXCEEDED": "finds no room under the cap",
     "OVERSHOOT": "finds no room under the cap",
     "NO_CAP": "finds no cap to stay under",
+    "WATCH": "is only watched",
+    "SUGGEST": "waits for you",
+    "APPROVAL": "waits for you",
+    "LEFT_ALONE": "was set by somebody else",
+    "OUTSIDE_EDIT": "was set by somebody else",
+    "REST": "rests after a change",
+    "QUOTA": "takes no edit for now",
+    "STEP": "would need too large a step",
+    "LEARNING": "is learning",
+    "NET_LIMIT": "reached its limit of the day",
+    "STALE": "finds figures too old",
+    "MOVED": "has moved",
+    "ANOMALY": "is frozen",
 }
 """The same in two or three words."""
 

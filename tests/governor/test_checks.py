@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kiki_agent.accounts import Lever
 from kiki_agent.errors import Denied
 from kiki_agent.governor import Held, checks
 from kiki_agent.governor.checks import Limits
@@ -200,12 +201,12 @@ async def test_edits_are_counted_over_a_restart_and_only_when_they_were_not_refu
     await house.run(12)
     shift = house.rows("SELECT DISTINCT connector FROM intents WHERE kind = 'set_budget' AND state = 'accepted'")
     for (connector,) in shift:
-        net = house.agent.governor.edits.net(connector, checks_lever(), 0)
+        net = house.agent.governor.edits.net(connector, Lever.BUDGET, 0)
         assert net != 0
-    nets = {connector: house.agent.governor.edits.net(connector, checks_lever(), 0) for (connector,) in shift}
+    nets = {connector: house.agent.governor.edits.net(connector, Lever.BUDGET, 0) for (connector,) in shift}
     assert sum(nets.values()) == 0
     house = await house.again()
-    assert {name: house.agent.governor.edits.net(name, checks_lever(), 0) for name in nets} == nets
+    assert {name: house.agent.governor.edits.net(name, Lever.BUDGET, 0) for name in nets} == nets
     connector = shift[0][0]
     row = house.rows("SELECT campaign_id FROM intents WHERE connector = ? AND kind = 'set_budget' LIMIT 1", connector)
     table = house.agent.accounts.table
@@ -219,9 +220,3 @@ async def test_edits_are_counted_over_a_restart_and_only_when_they_were_not_refu
         budget_id=each.budget_id,
     )
     assert says(house.agent.governor.may_change, wish, house.clock.now()) == Held.REST
-
-
-def checks_lever() -> Any:
-    from kiki_agent.accounts import Lever
-
-    return Lever.BUDGET

@@ -106,7 +106,7 @@ def test_like_hours_are_the_same_hour_of_the_day_and_its_neighbours() -> None:
 )
 def test_the_limit_of_an_hour(like: list[float], limit: float | None) -> None:
     found = anomaly.spend_limit(like)
-    assert found is None if limit is None else found == pytest.approx(max(limit, 0.15 if limit > 0.15 else limit))
+    assert found is None if limit is None else found == pytest.approx(limit)
 
 
 @given(st.integers(0, 60), st.floats(0.01, 80))

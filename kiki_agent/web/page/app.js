@@ -4,7 +4,7 @@
 (() => {
   const { make, say, meter, lean, spark } = Draw;
   const at = (id) => document.getElementById(id);
-  const FACTS = ["control", "optimizer", "reallocation", "alert", "shield", "budget", "loop.faulted", "loop.recovered", "spend.frozen", "spend.thawed"];
+  const FACTS = ["suggestion", "external", "control", "optimizer", "reallocation", "alert", "shield", "budget", "loop.faulted", "loop.recovered", "spend.frozen", "spend.thawed"];
   const FIRST = 8;
 
   let view = null;
@@ -71,6 +71,7 @@
     needs();
     figures();
     platforms();
+    governance();
     actions();
     stopButton();
     record();
@@ -302,6 +303,65 @@
       each.outcome === "done" ? make("span") : make("span", { class: "outcome", "data-outcome": each.outcome }, OUTCOMES[each.outcome]),
       changes.length ? make("span", { class: "changes" }, ...changes) : null,
       make("span", { class: "why" }, sentence(each.why)));
+  }
+
+  /* -- asked of people, and left alone -------------------------------------------------------------------------- */
+
+  function governance() {
+    const { governor } = view;
+    const held = governor ? governor.levels.filter((each) => each.level !== "act" || each.frozen) : [];
+    const quiet = !governor || (!held.length && !governor.suggestions_open && !governor.external_total);
+    at("governance").hidden = quiet;
+    if (quiet) return;
+    const parts = held.map((each) => `${each.label}: ${each.frozen ? "frozen" : each.words}`);
+    if (governor.left_alone) parts.push(`${Format.plural(governor.left_alone, "lever", "levers")} left alone`);
+    say(at("governance-note"), parts.join(" · "));
+    redraw(at("suggestions"), governor.suggestions, suggestion);
+    const more = governor.suggestions_open - governor.suggestions.length;
+    at("suggestions-more").hidden = more <= 0;
+    say(at("suggestions-more"), more > 0 ? `and ${Format.count(more)} more: kiki-agent approvals list` : "");
+    redraw(at("external"), governor.external, (each) => make("li", { "data-kind": "external" },
+      make("time", { datetime: each.at }, Format.clock(each.at, true)),
+      make("span", { class: "what" }, `Somebody else changed the ${each.what}`),
+      make("span"),
+      make("span", { class: "changes" }, make("s", {}, value(each.before)), make("span", { class: "arrow", "aria-label": "to" }, "→"), value(each.after)),
+      make("span", { class: "why" }, "The agent leaves it alone.")));
+  }
+
+  const value = (text) => (/^[0-9.]+$/.test(text) ? Format.money(text) : text);
+
+  function suggestion(each) {
+    const approve = make("button", { type: "button", class: "quiet" }, "Approve");
+    const decline = make("button", { type: "button", class: "text" }, "Decline");
+    const buttons = make("span", { class: "outcome" }, approve, " ", decline);
+    let sure = !each.raises;
+    approve.addEventListener("click", () => {
+      if (!sure) { sure = true; say(approve, "Yes, approve"); return; }
+      decide(each.id, "approve", approve, decline);
+    });
+    decline.addEventListener("click", () => decide(each.id, "decline", approve, decline));
+    return make("li", { "data-kind": "suggestion" },
+      make("time", { datetime: each.made_at }, Format.clock(each.made_at, true)),
+      make("span", { class: "what" }, each.what),
+      buttons,
+      each.changes.length ? make("span", { class: "changes" }, ...each.changes.map((change) => make("span", {},
+        make("s", {}, value(change.before)), make("span", { class: "arrow", "aria-label": "to" }, "→"), value(change.after), each.unit ? ` ${each.unit}` : null))) : null,
+      make("span", { class: "why" }, sentence(each.why)));
+  }
+
+  async function decide(id, verb, ...buttons) {
+    for (const button of buttons) button.disabled = true;
+    try {
+      const answer = await fetch(`/api/v1/suggestions/${id}/${verb}`, {
+        method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ comment: "decided on the page" }),
+      });
+      const body = await answer.json();
+      if (!answer.ok) throw new Error(body.detail);
+      tell(body.order && body.order.state !== "done" ? `The change is ${body.order.state}. ${body.order.note}` : "", "bad");
+    } catch (error) {
+      tell(`Not decided: ${error.message}.`, "bad");
+    }
+    await load();
   }
 
   /* -- stop, and back on in two steps -------------------------------------------------------------------------- */

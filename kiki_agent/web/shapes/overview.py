@@ -149,6 +149,49 @@ class LedgerState(Answer):
     hold: str | None
 
 
+class LevelItem(Answer):
+    """How far the agent may go at one connector."""
+
+    connector: str
+    label: str
+    level: Literal["watch", "suggest", "act_limited", "act"]
+    words: str
+    frozen: str | None
+
+
+class SuggestionNote(Answer):
+    """Something that waits for a person."""
+
+    id: str
+    what: str
+    why: str
+    changes: list[Change]
+    unit: Literal["per day", "per click", ""]
+    raises: bool = Field(description="Whether more money may flow; the page then asks twice.")
+    made_at: str
+    expires_at: str
+
+
+class ExternalNote(Answer):
+    """Something somebody else changed."""
+
+    at: str
+    what: str
+    before: str
+    after: str
+
+
+class GovernorState(Answer):
+    """What the agent may do by itself, what waits for a person, what it leaves alone."""
+
+    levels: list[LevelItem]
+    suggestions: list[SuggestionNote]
+    suggestions_open: int
+    external: list[ExternalNote]
+    external_total: int
+    left_alone: int
+
+
 class OverviewAnswer(Answer):
     """Everything the page shows, at one moment."""
 
@@ -172,3 +215,4 @@ class OverviewAnswer(Answer):
     actions: list[ActionItem]
     actions_today: int
     ledger: LedgerState | None
+    governor: GovernorState | None
