@@ -20,6 +20,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from statistics import median
 
 from kiki_agent.model import SECOND
 from kiki_agent.runtime.clock import Stopwatch, SystemClock
@@ -122,6 +123,8 @@ class Tally:
     between: int = 0
     """Kills that left an intent with a journal entry and no receipt, by the database itself."""
     ready_s: list[float] = field(default_factory=list)
+    ready_cpu_s: list[float] = field(default_factory=list)
+    """CPU seconds of the same starts: what they would take on a machine with nothing else to do."""
     late: int = 0
     """Starts that took longer than they may."""
     stop_s: list[float] = field(default_factory=list)
@@ -158,6 +161,8 @@ class Tally:
             ("bids placed by hand", sum(self.placed.values()), None),
             ("  of them refused at a cap", self.placed["BUDGET_EXCEEDED"], None),
             ("slowest start to ready, s", max(self.ready_s, default=0.0), self.late == 0),
+            ("  half of all starts within, s", median(self.ready_s) if self.ready_s else 0.0, None),
+            ("  most CPU seconds of a start", max(self.ready_cpu_s, default=0.0), None),
             ("slowest end after SIGTERM, s", max(self.stop_s, default=0.0), self.hung == 0),
             ("violations", len(found.problems) + len(self.problems), not found.problems and not self.problems),
         ]
@@ -189,10 +194,17 @@ class CrashLoop:
         self._clock = SystemClock()
         self._trap: _Trap | None = None
         self._late: set[asyncio.Task[object]] = set()
+        self._enough = False
         self.proxy: FaultProxy
+
+    def enough(self) -> None:
+        """Kill no more; the end, the audit and the table come as ever."""
+        self._enough = True
 
     async def run(self) -> Tally:
         """Kill and start until it is enough, then end in order and audit once more."""
+        for stop in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(stop, self.enough)
         self.folder.mkdir(parents=True, exist_ok=True)
         await self.market.start()
         self.proxy = await FaultProxy(self.market.base_url, WEATHER, seed=self.seed).start()
@@ -200,6 +212,8 @@ class CrashLoop:
         try:
             await self._start(first=True)
             for number in range(self.kills):
+                if self._enough:
+                    break
                 await self._life(number)
             await self._settle_down()
         except ProcessFailed as error:
@@ -233,8 +247,9 @@ class CrashLoop:
             await self._clock.sleep_for(chance[3] * 1.2 * SECOND)
         if not self.quiet:
             tally = self.tally
+            ready = (tally.ready_s or [0.0])[-1]
             report.say(
-                f"kill {number + 1}/{self.kills}  {deed.name} {moment.value}  ready {tally.ready_s[-1]:.2f} s"
+                f"kill {number + 1}/{self.kills}  {deed.name} {moment.value}  ready {ready:.2f} s"
                 f"  between {tally.between}  effects {tally.audit.effects}  violations {len(tally.audit.problems)}"
             )
 
@@ -283,12 +298,12 @@ class CrashLoop:
         self.market.show(self.agent.data / "sandbox", self.proxy.port)
         self.agent.start()
         if not wait:
-            self.tally.ready_s.append(0.0)
             return
         seconds = await self.agent.until_ready()
         if first:
             return
         self.tally.ready_s.append(seconds)
+        self.tally.ready_cpu_s.append(self.agent.cpu_seconds())
         if seconds > self._ready_s:
             self.tally.late += 1
             self.tally.problems.append(f"ready only after {seconds:.1f} s")

@@ -214,6 +214,12 @@ class AgentProcess:
         code, self.process = self.process.returncode, None
         return code, watch.seconds()
 
+    def cpu_seconds(self) -> float:
+        """What the process has used so far, by all its threads (Linux)."""
+        assert self.process is not None, "it was started"
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def limit_files(self, most_bytes: int) -> None:
         """Let every write beyond this place in any file fail, from now on; -1 lifts the limit."""
         assert self.process is not None, "it was started"
