@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from typing import TypeVar
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from kiki_agent import Capabilities, Conversion, PluginContext, hookimpl
 from kiki_agent.errors import (
@@ -33,11 +36,13 @@ from kiki_meta.client import MAX_BATCH, Change, MetaClient
 from kiki_meta.config import SUNSETS, MetaConfig
 from kiki_meta.history import ACTIVITY_FIELDS, SKEW, Activities, Edit, edits_of, settled
 from kiki_meta.levers import change_of, in_force
-from kiki_meta.mapping import Account, AccountNode, AdSetNode, AdSets, CampaignNode, Campaigns, Insight
+from kiki_meta.mapping import Account, AccountNode, AdSets, Campaigns, Insight
 from kiki_meta.reports import Reports
 from kiki_meta.uploads import Received, events_body, judged
 
 MOST_PAGES = 500
+
+PageT = TypeVar("PageT", Campaigns, AdSets, Activities)
 
 
 class MetaConnector:
@@ -62,8 +67,8 @@ class MetaConnector:
     async def capabilities(self) -> Capabilities:
         """Currency and time zone as the account has them."""
         node = await self._client.read(self._act, AccountNode, fields=mapping.ACCOUNT_FIELDS)
-        if not node.currency or not node.timezone_name:
-            raise Temporary("the answer of Meta is garbled: no account in it")
+        if not re.fullmatch("[A-Z]{3}", node.currency) or not _is_zone(node.timezone_name):
+            raise Temporary("the answer of Meta is garbled: no currency or time zone in it")
         self._least_budget = mapping.micros_of_minor(node.min_daily_budget, node.currency, "a minimum budget")
         version = self._config.api_version
         self._stated = Capabilities(
@@ -192,18 +197,8 @@ class MetaConnector:
         Not a hook: for whoever looks for edits that were not the agent's. Raises as a read.
         """
         currency = (await self._facts()).currency
-        found: list[Edit] = []
-        params = {"since": str(since // SECOND), "fields": ACTIVITY_FIELDS, "limit": str(self._config.page_size)}
-        for _ in range(MOST_PAGES):
-            page = await self._client.read(f"{self._act}/activities", Activities, **params)
-            found += edits_of(page.data, currency)
-            following = page.paging.cursor
-            if not following:
-                return found
-            if following == params.get("after"):
-                break
-            params["after"] = following
-        raise Temporary("the answer of Meta is garbled: its pages do not end")
+        pages = await self._pages("activities", Activities, ACTIVITY_FIELDS, since=str(since // SECOND))
+        return edits_of([each for page in pages for each in page.data], currency)
 
     # -- reading --------------------------------------------------------------------------------------------------
 
@@ -220,34 +215,30 @@ class MetaConnector:
 
     async def _read_account(self) -> Account:
         currency = (await self._facts()).currency
-        campaigns: list[CampaignNode] = []
-        ad_sets: list[AdSetNode] = []
-        size = str(self._config.page_size)
-        after = ""
-        for _ in range(MOST_PAGES):
-            more = {"after": after} if after else {}
-            page = await self._client.read(
-                f"{self._act}/campaigns", Campaigns, fields=mapping.CAMPAIGN_FIELDS, limit=size, **more
-            )
-            campaigns += page.data
-            if not page.paging.cursor or page.paging.cursor == after:
-                break
-            after = page.paging.cursor
-        after = ""
-        for _ in range(MOST_PAGES):
-            more = {"after": after} if after else {}
-            sets = await self._client.read(
-                f"{self._act}/adsets", AdSets, fields=mapping.AD_SET_FIELDS, limit=size, **more
-            )
-            ad_sets += sets.data
-            if not sets.paging.cursor or sets.paging.cursor == after:
-                break
-            after = sets.paging.cursor
+        campaigns = [
+            node for page in await self._pages("campaigns", Campaigns, mapping.CAMPAIGN_FIELDS) for node in page.data
+        ]
+        ad_sets = [node for page in await self._pages("adsets", AdSets, mapping.AD_SET_FIELDS) for node in page.data]
         context = self._context
         self._account = mapping.account_of(
             campaigns, ad_sets, self._least_budget, context.instance_id, context.platform, currency
         )
         return self._account
+
+    async def _pages(self, edge: str, shape: type[PageT], fields: str, **params: str) -> list[PageT]:
+        """All pages of an edge of the account. Raises Temporary when they do not end."""
+        pages: list[PageT] = []
+        params |= {"fields": fields, "limit": str(self._config.page_size)}
+        for _ in range(MOST_PAGES):
+            page = await self._client.read(f"{self._act}/{edge}", shape, **params)
+            pages.append(page)
+            following = page.paging.cursor
+            if not following:
+                return pages
+            if following == params.get("after"):
+                break
+            params["after"] = following
+        raise Temporary("the answer of Meta is garbled: its pages do not end")
 
     async def _edits_if_told(self, since: Instant) -> Sequence[Edit] | None:
         """The history, or None where it cannot be read: the question stays open then."""
@@ -312,6 +303,14 @@ class MetaConnector:
             raise
         except PluginError as error:
             raise Rejected(str(error), "NOT_SENT") from None
+
+
+def _is_zone(name: str) -> bool:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+    return bool(name)
 
 
 def _batch(waiting: list[tuple[Intent, Change]]) -> tuple[list[tuple[Intent, Change]], list[tuple[Intent, Change]]]:

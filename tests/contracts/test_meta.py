@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
+from kiki_meta.currency import WHOLE
 from kiki_meta.sandbox import MetaSandbox
 from kiki_meta.sandbox_write import Writer
 
@@ -209,6 +210,11 @@ def _refused(sandbox: MetaSandbox, mutation: Mutation) -> bool:
     assert {"message", "type", "code", "fbtrace_id"} <= set(said["error"])
     assert headers["content-type"].startswith("application/json")
     return True
+
+
+def test_currencies_counted_in_whole_units_are_currencies_of_the_vendor(names: Names) -> None:
+    assert set(names.v25["enums"]["adaccount_currency"]) >= WHOLE
+    assert set(names.v26["nodes"]["AdAccount"]["enums"]["Currency"]) >= WHOLE
 
 
 def test_the_page_says_how_far_each_operation_is_checked(names: Names, driven: list[Driven]) -> None:

@@ -372,9 +372,31 @@ async def test_retry_after_is_minded_where_there_is_nothing_else(rig: Rig) -> No
 
 async def test_pages_end_or_are_called_garbled(rig: Rig) -> None:
     body = {"data": [row()], "paging": {"cursors": {"before": "a", "after": "same"}, "next": "https://x"}}
-    rig.answer("/insights", json.dumps(body).encode())
-    with pytest.raises(Temporary, match="do not end"):
-        await rig.to("fetch_spend", Instant(NOW - DAY))
+    for edge, call in (("/insights", "fetch_spend"), ("/campaigns", "fetch_campaigns"), ("/activities", "fetch_edits")):
+        if edge != "/insights":
+            body["data"] = []
+        rig.answer(edge, json.dumps(body).encode())
+        with pytest.raises(Temporary, match="do not end"):
+            await READS[call](rig)
+
+
+@pytest.mark.parametrize(
+    "account",
+    [
+        {"currency": "USD", "timezone_name": "Nowhere/Land"},
+        {"currency": "USD", "timezone_name": "../../etc/passwd"},
+        {"currency": "USD", "timezone_name": ""},
+        {"currency": "dollars", "timezone_name": "UTC"},
+        {"currency": "", "timezone_name": "UTC"},
+        {"timezone_name": "UTC"},
+        {"currency": "USD", "timezone_name": "UTC", "min_daily_budget": -1},
+        {"currency": "USD", "timezone_name": "UTC", "min_daily_budget": 1.5},
+    ],
+)
+async def test_an_account_without_a_currency_or_days_is_none(rig: Rig, account: dict[str, object]) -> None:
+    rig.answer("/act_1234567890", json.dumps(account).encode())
+    with pytest.raises(Temporary, match="garbled"):
+        await rig.to("capabilities")
 
 
 async def test_what_takes_several_pages_is_the_same_as_in_one() -> None:
