@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from kiki_agent.consent import records
+from kiki_agent.consent.records import Said
 from kiki_agent.consent.statements import Consent, ConsentType, Source, Statement, Status, read_string
 from kiki_agent.consent.tcf import Why
 from kiki_agent.consent.vault import Vault
@@ -64,7 +65,11 @@ class Consents:
         """Whether all grants are in memory, so that who is not there has given none."""
 
     async def load(self, now: Instant) -> None:
-        """Know again what was granted; nothing is granted before. Raises StoreError."""
+        """Know again what was granted; nothing is granted before. Raises StoreError.
+
+        Grants that ended after the backup was made that this database was restored from are ended again first.
+        """
+        await self._end_again(now)
         found: list[tuple[ConsentType, str, _Held]] = []
         offset = 0
         while len(found) <= self._most:
@@ -208,24 +213,56 @@ class Consents:
         sealed = await self._vault.seal(subject, evidence)
         statements = [(each, sealed) for each in said]
 
-        def work(connection: sqlite3.Connection) -> list[Consent | None]:
-            return records.say(connection, self._ledger, subject, statements, now)
+        def work(connection: sqlite3.Connection) -> list[Said]:
+            return records.say(connection, self._ledger, subject, statements, now, self._vault.salt)
 
         future = self._store.submit(work)
         future.add_done_callback(partial(self._said, customer_id))
         try:
-            return await asyncio.shield(future)
+            done = await asyncio.shield(future)
         except sqlite3.IntegrityError as error:
             raise Denied("CONFLICT", "this customer is being erased") from error
+        await self._remember(subject, done)
+        return [each.new for each in done]
 
-    def _said(self, customer_id: str, future: asyncio.Future[list[Consent | None]]) -> None:
+    async def _remember(self, subject: str, done: Sequence[Said]) -> None:
+        """What has ended is known outside the database too, before anybody hears that it has."""
+        ended = [each.ended for each in done if each.ended is not None]
+        if ended:
+            last = next(each for each in reversed(done) if each.new is not None)
+            assert last.new is not None
+            await self._vault.end(subject, ended, (last.seq, last.new.consent_id))
+
+    async def _end_again(self, now: Instant) -> None:
+        last = await self._vault.last_end()
+        if last is None or await self._store.read(partial(records.stands, seq=last[0], consent_id=last[1])):
+            return
+        offset = 0
+        while True:
+            rows = await self._store.read(partial(records.granted, now=now, limit=_CHUNK, offset=offset))
+            ended = await self._vault.ended(row[2] for row in rows)
+            for subject, kind, consent_id, _, _ in rows:
+                if consent_id in ended:
+                    await self._take_back(subject, ConsentType(kind), now)
+            offset += len(rows) - len(ended)
+            if len(rows) < _CHUNK:
+                return
+
+    async def _take_back(self, subject: str, kind: ConsentType, now: Instant) -> None:
+        said = [(Statement(kind, False, Source.API, None, version="ended before the restore"), "")]
+        done = await self._store.write(
+            lambda connection: records.say(connection, self._ledger, subject, said, now, self._vault.salt)
+        )
+        await self._remember(subject, done)
+
+    def _said(self, customer_id: str, future: asyncio.Future[list[Said]]) -> None:
         """What was committed counts, whoever still waits for it."""
         if future.cancelled() or future.exception() is not None:
             return
         self._changes += 1
         for each in future.result():
-            if each is not None:
-                self._apply(customer_id, each)
+            if each.new is not None:
+                self._apply(customer_id, each.new)
 
     def _apply(self, customer_id: str, new: Consent) -> None:
         if new.status is not Status.GRANTED:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -24,24 +25,50 @@ _SUBJECT = "json_extract(body, '$.subject')"
 """Spelled as in the index of the ledger's entries about a subject."""
 
 
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a statement did."""
+
+    new: Consent | None
+    """What is in force now; None when the statement was older and changed nothing."""
+    ended: str | None = None
+    """Id of the grant that is in force no more."""
+    seq: int = 0
+    """Number of its ledger entry."""
+
+
 def say(
-    connection: sqlite3.Connection, ledger: Ledger, subject: str, statements: list[tuple[Statement, str]], now: Instant
-) -> list[Consent | None]:
-    """Put statements, each with its sealed evidence, into force and on record; None for one that changes nothing.
+    connection: sqlite3.Connection,
+    ledger: Ledger,
+    subject: str,
+    statements: list[tuple[Statement, str]],
+    now: Instant,
+    salt: str,
+) -> list[Said]:
+    """Put statements, each with its sealed evidence, into force and on record.
 
     Raises sqlite3.IntegrityError when the subject was erased meanwhile.
     """
-    done: list[Consent | None] = []
+    done: list[Said] = []
     for said, evidence in statements:
         old = find(connection, subject).get(said.consent_type)
-        new = follow(old, said, subject, evidence, now)
-        done.append(new)
+        new = follow(old, said, subject, evidence, now, salt)
         if new is None:
+            done.append(Said(None))
             continue
         marks = ", ".join("?" * 15)
         connection.execute(f"INSERT OR REPLACE INTO consents ({_COLUMNS}, updated_at) VALUES ({marks})", _row(new, now))
-        ledger.append(connection, now, "consent", _body(new))
+        seq = ledger.append(connection, now, "consent", _body(new))
+        done.append(Said(new, old.consent_id if old is not None and old.status is Status.GRANTED else None, seq))
     return done
+
+
+def stands(connection: sqlite3.Connection, seq: int, consent_id: str) -> bool:
+    """Whether an entry of the ledger is the statement it was when it was written."""
+    row = connection.execute(
+        "SELECT json_extract(body, '$.consent_id') FROM ledger_entries WHERE seq = ? AND kind = 'consent'", (seq,)
+    ).fetchone()
+    return row is not None and row[0] == consent_id
 
 
 def find(connection: sqlite3.Connection, subject: str) -> dict[ConsentType, Consent]:

@@ -96,8 +96,13 @@ class Consent:
         return self.status is Status.GRANTED and (self.expires_at is None or now < self.expires_at)
 
 
-def follow(old: Consent | None, said: Statement, subject: str, evidence: str, now: Instant) -> Consent | None:
-    """The consent after a statement; None when the statement is older than the one in force and changes nothing."""
+def follow(
+    old: Consent | None, said: Statement, subject: str, evidence: str, now: Instant, salt: str
+) -> Consent | None:
+    """The consent after a statement; None when the statement is older than the one in force and changes nothing.
+
+    `salt` differs from run to run, so that no two consents ever share an id, also when a backup was restored between.
+    """
     if said.said_at is None:
         said_at = now if old is None else max(now, old.said_at)
     elif old is not None and said.said_at <= old.said_at:
@@ -116,7 +121,7 @@ def follow(old: Consent | None, said: Statement, subject: str, evidence: str, no
         consent_type=said.consent_type,
         status=status,
         source=said.source,
-        consent_id=_consent_id(subject, said.consent_type, generation),
+        consent_id=_consent_id(subject, said.consent_type, generation, salt),
         generation=generation,
         said_at=said_at,
         granted_at=granted_at,
@@ -129,9 +134,9 @@ def follow(old: Consent | None, said: Statement, subject: str, evidence: str, no
     )
 
 
-def _consent_id(subject: str, kind: ConsentType, generation: int) -> str:
+def _consent_id(subject: str, kind: ConsentType, generation: int, salt: str) -> str:
     """Names one yes or no and nobody: without the token it leads nowhere."""
-    return hashlib.sha256(f"{subject}\x1f{kind.value}\x1f{generation}".encode()).hexdigest()[:24]
+    return hashlib.sha256(f"{subject}\x1f{kind.value}\x1f{generation}\x1f{salt}".encode()).hexdigest()[:24]
 
 
 def read_string(text: str, vendors: frozenset[int], now: Instant) -> tuple[Why, list[Statement]]:

@@ -40,6 +40,11 @@ CREATE TABLE IF NOT EXISTS subjects (
     subject TEXT NOT NULL UNIQUE,
     key BLOB CHECK (key IS NULL OR length(key) = 32)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS ended (
+    consent_id TEXT PRIMARY KEY,
+    subject TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS ended_subject ON ended (subject);
 CREATE TABLE IF NOT EXISTS secrets (
     name TEXT PRIMARY KEY,
     value BLOB NOT NULL
@@ -59,6 +64,8 @@ class Vault:
         self._pepper = pepper
         self._entropy = entropy
         self.erasures = erasures
+        self.salt = entropy(8).hex()
+        """Different in every run."""
         self._refused = erasures.refused
         """Marks of erased people: no source may bring them back, only they themselves by a new consent."""
 
@@ -143,6 +150,24 @@ class Vault:
     def _add(self, lines: list[Erased]) -> None:
         self.erasures.add(lines)
         self._refused = self.erasures.refused
+
+    # -- grants that have ended -------------------------------------------------------------------------------------
+
+    async def end(self, subject: str, consent_ids: Sequence[str], last: tuple[int, str]) -> None:
+        """Remember outside the database that grants ended: no restored backup brings them back. Raises StoreError.
+
+        `last` is the ledger entry that ended them: its number and its consent's id.
+        """
+        await self._run(partial(_end, subject=subject, consent_ids=list(consent_ids), last=last))
+
+    async def ended(self, consent_ids: Iterable[str]) -> set[str]:
+        """Which of these grants have ended."""
+        wanted = msgspec.json.encode(list(consent_ids)).decode()
+        return await self._run(partial(_ended, wanted=wanted))
+
+    async def last_end(self) -> tuple[int, str] | None:
+        """The ledger entry that ended a grant last; None when none was."""
+        return await self._run(_last_end)
 
     # -- sealing --------------------------------------------------------------------------------------------------
 
@@ -257,7 +282,32 @@ def _customers(connection: sqlite3.Connection, wanted: str) -> dict[str, str]:
 def _forget(connection: sqlite3.Connection, subjects: list[str]) -> int:
     before = connection.total_changes
     connection.executemany("DELETE FROM subjects WHERE subject = ?", [(each,) for each in subjects])
+    connection.executemany("DELETE FROM ended WHERE subject = ?", [(each,) for each in subjects])
     return connection.total_changes - before
+
+
+def _end(connection: sqlite3.Connection, subject: str, consent_ids: list[str], last: tuple[int, str]) -> None:
+    connection.executemany(
+        "INSERT OR IGNORE INTO ended (consent_id, subject) VALUES (?, ?)", [(each, subject) for each in consent_ids]
+    )
+    connection.execute(
+        "INSERT OR REPLACE INTO secrets (name, value) VALUES ('last_end', ?)", (f"{last[0]}:{last[1]}".encode(),)
+    )
+
+
+def _ended(connection: sqlite3.Connection, wanted: str) -> set[str]:
+    rows = connection.execute(
+        "SELECT consent_id FROM ended WHERE consent_id IN (SELECT value FROM json_each(?))", (wanted,)
+    )
+    return {row[0] for row in rows.fetchall()}
+
+
+def _last_end(connection: sqlite3.Connection) -> tuple[int, str] | None:
+    row = connection.execute("SELECT value FROM secrets WHERE name = 'last_end'").fetchone()
+    if row is None:
+        return None
+    seq, _, consent_id = bytes(row[0]).decode().partition(":")
+    return int(seq), consent_id
 
 
 def _key(connection: sqlite3.Connection, subject: str) -> bytes | None:

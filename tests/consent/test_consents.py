@@ -274,6 +274,29 @@ async def test_reading_back_never_undoes_a_revocation(tmp_path: Path) -> None:
     await room.stop()
 
 
+async def test_what_was_read_before_a_revocation_is_not_taken_up_after_it(tmp_path: Path) -> None:
+    room = await Room(tmp_path, most=1).start()
+    await room.consents.grant("anna", T, NOON)
+    await room.consents.grant("bob", T, NOON)
+    real, go, has_read = room.store.read, asyncio.Event(), asyncio.Event()
+
+    async def slow(work: object) -> object:
+        found = await real(work)  # type: ignore[type-var]
+        has_read.set()
+        await go.wait()
+        return found
+
+    room.store.read = slow  # type: ignore[method-assign, assignment]
+    asking = asyncio.create_task(room.consents.look("anna", T, "meta", NOON))
+    await has_read.wait()
+    room.store.read = real  # type: ignore[method-assign]
+    await room.consents.revoke("anna", T, NOON)
+    go.set()
+    assert await asking == DENIED
+    assert room.consents.basis("anna", T, "meta", NOON) == DENIED
+    await room.stop()
+
+
 async def test_every_statement_is_in_the_ledger_with_its_evidence_sealed(room: Room) -> None:
     await room.consents.grant("anna", T, NOON, evidence={"ip_address": "203.0.113.9"})
     await room.consents.revoke("anna", T, NOON)

@@ -256,6 +256,31 @@ async def test_a_restored_backup_is_erased_again(room: Room) -> None:
     assert room.reapplied == 0
 
 
+async def test_a_restored_backup_brings_no_revoked_consent_back(room: Room) -> None:
+    await room.consents.grant("anna", T, NOON)
+    await room.consents.grant("bob", T, NOON)
+    kept = room.folder / "kept"
+    kept.mkdir()
+    await room.store.backup(kept / "a.db")
+    await room.consents.revoke("anna", T, NOON)
+    await room.consents.grant("anna", T, NOON)
+    await room.consents.revoke("anna", T, NOON)
+    await room.stop()
+    for name in ("a.db-wal", "a.db-shm", "a.head"):
+        (room.folder / name).unlink(missing_ok=True)
+    shutil.copy(kept / "a.db", room.folder / "a.db")
+    for _ in range(2):
+        await room.start()
+        assert await room.consents.look("anna", T, "meta", NOON) == DENIED
+        assert (await room.consents.status("anna"))[T].status.value == "REVOKED"
+        assert await room.consents.look("bob", T, "meta", NOON) != DENIED
+        await room.stop()
+    await room.start()
+    made = await room.consents.grant("anna", T, NOON)
+    await room.again()
+    assert room.consents.basis("anna", T, "meta", NOON) == f"consent:{made.consent_id}"
+
+
 async def test_an_older_copy_of_the_keys_is_erased_again(room: Room) -> None:
     subject = await a_known_person(room)
     await room.stop()
