@@ -71,7 +71,7 @@ class MetaSandbox:
                 case Fault.GARBAGE:
                     return 200, _HTML, b"<!DOCTYPE html><title>Error</title>"
                 case Fault.THROTTLED:
-                    self._score = self._limit
+                    self._hour, self._score = now // HOUR, self._limit
             made = self._answer(method, route, query, headers, body, now, failed=fault is Fault.FAILED)
         except Problem as problem:
             status = 200 if fault is Fault.FAILED else problem.status

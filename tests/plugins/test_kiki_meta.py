@@ -191,6 +191,15 @@ async def test_a_version_that_is_not_spoken_is_told_and_is_never_an_absent_campa
             ):
                 await call(rig)
         assert rig.effects.count == 0
+        assert all(each.path.startswith(f"/{version}/") for each in rig.wire.asked)
+
+
+async def test_another_version_in_force_is_a_setting() -> None:
+    async with running(campaigns=36, history_days=1, api_version="v25.0") as rig:
+        for call in (*READS.values(), *WRITES.values()):
+            await call(rig)
+        assert (await rig.to("capabilities")).api_version == "v25.0"
+        assert all(each.path.startswith("/v25.0/") for each in rig.wire.asked)
 
 
 async def test_an_account_that_is_not_ours_is_refused_and_not_temporary() -> None:

@@ -7,6 +7,9 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+from kiki_meta.connector import _batch
 from kiki_meta.history import LAG, SKEW, TOO_OLD, Edit, edits_of, settled
 from kiki_meta.history import Activity as Listed
 
@@ -128,6 +131,18 @@ async def test_a_batch_holds_fifty_and_no_node_twice(rig: Rig) -> None:
         sizes = [len(json.loads(each.fields["batch"])) for each in large.wire.asked if each.method == "POST"]
         assert sizes == [50, 10]
         assert len(effects(large)) == 60
+
+
+@given(some.lists(some.integers(0, 60), max_size=130))
+def test_batches_keep_all_changes_in_order_with_no_node_twice(nodes: list[int]) -> None:
+    waiting = [(intent(BID, str(node), UNIT, cause=str(place)), (str(node), {})) for place, node in enumerate(nodes)]
+    left, sent = list(waiting), []
+    while left:
+        batch, left = _batch(left)
+        assert 0 < len(batch) <= 50
+        assert len({node for _, (node, _) in batch}) == len(batch)
+        sent += batch
+    assert sent == waiting
 
 
 async def test_200_but_failed_inside_a_batch(rig: Rig) -> None:
