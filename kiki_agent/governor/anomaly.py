@@ -18,8 +18,10 @@ from statistics import median
 SIGMAS = 8.0
 TIMES = 3.0
 """An hour must also be so many times the median of like hours, a cost per action so many times its history's."""
-LEAST_SHARE = 0.125
-"""And an hour must have cost at least this share of the daily budgets."""
+LEAST_SHARE = 0.25
+"""And an hour must have cost at least this share of the daily budgets: six times an even pace."""
+PAST_WORST = 1.5
+"""And so many times the dearest like hour."""
 LEAST_HOURS = 12
 LEAST_ACTIONS = 30
 LEAST_CHANCE = 1e-6
@@ -39,7 +41,7 @@ def spend_limit(like: Sequence[float]) -> float | None:
         return None
     middle = median(like)
     spread = median([abs(each - middle) for each in like])
-    return max(LEAST_SHARE, TIMES * middle, middle + SIGMAS * MAD_TO_SIGMA * spread)
+    return max(LEAST_SHARE, TIMES * middle, middle + SIGMAS * MAD_TO_SIGMA * spread, PAST_WORST * max(like))
 
 
 def poisson_at_most(count: int, expected: float) -> float:

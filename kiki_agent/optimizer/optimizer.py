@@ -175,11 +175,14 @@ class Optimizer(Loop):
         return found
 
     def _left_alone(self, campaign: Campaign) -> bool:
-        return self._governor is not None and self._governor.left_alone(campaign, Lever.BUDGET) is not None
+        """Whether a budget stays as it is: somebody else set it, or its campaign is learning."""
+        if self._governor is None:
+            return False
+        return campaign.learning or self._governor.left_alone(campaign, Lever.BUDGET) is not None
 
     def _movable(self, connector: str, budget_micros: int) -> int | None:
-        """The connector's budget without what others set, which counts as given; None where nobody did."""
-        if self._governor is None or not self._governor.holds.version:
+        """The connector's budget without what stays as it is, which counts as given."""
+        if self._governor is None:
             return None
         campaigns = spending(self._accounts.campaigns(connector))
         given = sum(each.daily_budget_micros for each in campaigns if self._left_alone(each))

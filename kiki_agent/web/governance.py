@@ -15,7 +15,7 @@ from kiki_agent.web.services import Services
 from kiki_agent.web.shapes import overview as shapes
 
 Namer = Callable[[str, str], str]
-SHOWN = 20
+SHOWN = 8
 _LEVELS = {
     Level.WATCH: "only watched",
     Level.SUGGEST: "changes are suggested",

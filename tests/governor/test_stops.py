@@ -99,9 +99,10 @@ def test_like_hours_are_the_same_hour_of_the_day_and_its_neighbours() -> None:
     ("like", "limit"),
     [
         ([0.05] * 11, None),
-        ([0.05] * 12, 0.15),
-        ([0.01] * 20, 0.125),
-        ([0.04] * 10 + [0.06] * 10, 0.05 + 8 * 1.4826 * 0.01),
+        ([0.05] * 12, 0.25),
+        ([0.10] * 12, 0.30),
+        ([0.10] * 20 + [0.3], 0.45),
+        ([0.06] * 10 + [0.14] * 10, 0.10 + 8 * 1.4826 * 0.04),
     ],
 )
 def test_the_limit_of_an_hour(like: list[float], limit: float | None) -> None:
@@ -143,9 +144,9 @@ async def test_an_hour_that_costs_far_too_much_freezes_the_platform_and_says_why
     await house.agent.store.write(write)
     await house.run(65)
     assert (await house.get("/api/v1/autonomy"))["items"][0]["frozen"] is None
-    # within an hour somebody's mistake lets it spend a third of the day: the meter reads 12 % at the usual pace
+    # within an hour somebody's mistake lets it spend half of the day's budgets
     meter = loop._meters["meta"]
-    meter.spent -= budget // 3
+    meter.spent -= budget // 2
     await house.run(60)
     level = {each["connector"]: each for each in (await house.get("/api/v1/autonomy"))["items"]}["meta"]
     assert "like hours" in level["frozen"]
