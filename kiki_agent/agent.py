@@ -362,6 +362,7 @@ class Agent:
             loops.append(self.kill_watch)
         stop = settings.governor.anomaly_stop
         loops.append(GovernorLoop(self.governor, self.accounts, self.shield, self.store, anomaly_stop=stop))
+        loops.append(self.resilience.windows)
         loops.append(HeadLoop(self.ledger, self.decisions, self.store, settings.ledger.head_interval_s))
         loops.append(VerifyLoop(self.ledger, settings.ledger.verify_interval_s))
         if self.restored.waiting:
@@ -447,6 +448,8 @@ class Agent:
             try:
                 if hasattr(self, "decisions"):
                     await self.decisions.flush(self.world.clock.now())
+                if hasattr(self, "resilience"):
+                    await self.resilience.windows.tick(self.world.clock.now())
                 if hasattr(self, "shield"):
                     await self.shield.close(self.world.clock.now())
                 await self.store.drain()

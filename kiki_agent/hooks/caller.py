@@ -265,6 +265,9 @@ class Caller:
         guard, let_in = call.instance.guard, call.let_in
         if guard is not None and let_in is not None:
             call.let_in = None
+            if call.task is None:
+                guard.withdraw(let_in)
+                let_in = None
             answer = _honest(call.hook, call.args, call.mine, answer)
             guard.leave(let_in, call.hook.verb, answer, seconds, call.mine.slowest_s)
         if not call.answer.done():

@@ -181,8 +181,7 @@ class Guard:
             if not isinstance(answer, Held):
                 kind = WRITE if verb.writes else READ
                 self._waits[kind] = max(self._waits[kind], min(answer.retry_at, now + 86_400 * SECOND))
-            if let_in.breaker is not None:
-                let_in.breaker.withdraw(let_in.generation)
+            self.withdraw(let_in)
             return
         if let_in.breaker is None or self.rule is None:
             return
@@ -191,6 +190,11 @@ class Guard:
             took = slowest_s or seconds
             ok = took <= (self.rule.slow_bid_s if verb.name == "place_bid" else self.rule.slow_call_s)
         let_in.breaker.leave(now, ok, let_in.generation)
+
+    def withdraw(self, let_in: Pass | None) -> None:
+        """A call that was let in did not begin after all."""
+        if let_in is not None and let_in.breaker is not None:
+            let_in.breaker.withdraw(let_in.generation)
 
     def hold_back(self, verb: str, now: Instant) -> PluginError | None:
         """The error a write would meet now, without beginning one; None when it may go out."""

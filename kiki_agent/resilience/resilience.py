@@ -15,6 +15,7 @@ from kiki_agent.ledger import Ledger
 from kiki_agent.model import SECOND, DecisionSource, Instant, Platform
 from kiki_agent.model.money import micros_from_text
 from kiki_agent.resilience.overrides import EVERYWHERE, Overrides, Value, write
+from kiki_agent.resilience.windows import CallWindows, read_windows
 from kiki_agent.runtime.breaker import Circuit
 from kiki_agent.runtime.clock import Clock
 from kiki_agent.runtime.limiter import RateLimit
@@ -75,6 +76,7 @@ class Resilience:
         store: Store,
         ledger: Ledger,
         overrides: Overrides,
+        windows: Mapping[str, list[int]],
         *,
         seed: int,
         metrics: Metrics,
@@ -85,10 +87,13 @@ class Resilience:
         self._store = store
         self._ledger = ledger
         self._overrides = overrides
+        self._windows = windows
         self._seed = seed
         self._metrics = metrics
         self._signals = signals
         self.guards: dict[str, Guard] = {}
+        self.windows = CallWindows(store, clock, self.guards)
+        """The loop that keeps what was called over a restart."""
         """Connector -> its guard, for every connector that is enabled in the configuration."""
         self._stated: dict[str, RateLimit | None] = {}
         self._shield: Shield | None = None
@@ -108,8 +113,8 @@ class Resilience:
         signals: Signals,
     ) -> Resilience:
         """Know again what was changed before the last stop. Raises StoreError."""
-        overrides = await store.read(Overrides.read)
-        return cls(settings, clock, store, ledger, overrides, seed=seed, metrics=metrics, signals=signals)
+        overrides, windows = await store.read(lambda connection: (Overrides.read(connection), read_windows(connection)))
+        return cls(settings, clock, store, ledger, overrides, windows, seed=seed, metrics=metrics, signals=signals)
 
     # -- putting together -----------------------------------------------------------------------------------------
 
@@ -129,6 +134,8 @@ class Resilience:
             observe=self._observe,
             read_retries=self.rules.read_retries,
         )
+        if guard.limiter is not None:
+            guard.limiter.restore(self._windows.get(instance.id, []), self._clock.now())
         guard.enabled = bool(self._overrides.of(instance.id).get("enabled", True))
         self.guards[instance.id] = guard
         return guard
@@ -361,6 +368,17 @@ class Resilience:
                 text = f"The circuit of {connector} is {state.word.replace('_', ' ')}"
                 (_log.warning if state is Circuit.OPEN else _log.info)("circuit", text, connector=connector)
                 self._signals.publish("circuit", {"connector": connector, "state": state.word})
+                if state is Circuit.OPEN:
+                    self._signals.publish("news", _opened(connector))
+
+
+def _opened(connector: str) -> dict[str, object]:
+    return {
+        "severity": "WARNING",
+        "title": f"{connector} fails again and again",
+        "message": "It is left alone for a while, then tried again; its bids are made with the fallback value.",
+        "subject": connector,
+    }
 
 
 def _micros(text: str | None) -> int | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
@@ -146,6 +147,18 @@ class Limiter:
             gone = bisect_right(times, oldest, head, size)
             return size - gone + head
         return head - bisect_right(times, oldest, 0, head)
+
+    def instants(self, now: int) -> list[int]:
+        """When the calls were made that count at `now`, oldest first."""
+        oldest = now - self._window
+        return [at for at in self._in_order() if at > oldest]
+
+    def restore(self, instants: Sequence[int], now: int) -> None:
+        """Count calls an earlier process made, before the first of this one; what lies ahead counts as made now."""
+        for at in sorted(min(each, now) for each in instants[-self._size :]):
+            self._times[self._head] = self._newest = at
+            self._head = (self._head + 1) % self._size
+        self._alarmed = self._times[self._head - self._alarm_at] > now - self._window
 
     def room(self, priority: int) -> int:
         """Most calls of the window that a priority may use up."""

@@ -106,7 +106,15 @@ class Vendor:
         await self.ask("fetch_performance")
         return PerformanceReport((), self.context.clock.now(), window.first_day)
 
+class Wrapping(Vendor):
+    async def write(self, verb, intents):
+        try:
+            return await Vendor.write(self, verb, intents)
+        except Temporary as error:
+            raise Rejected(str(error), "NOT_SENT") from None
+
 def register(api):
+    api.connector("vendor_wrapping", Wrapping, config=Config)
     limits = {"google_ads": RateLimit(100, 60), "meta": RateLimit(200, 3_600), "tradedesk": RateLimit(300, 60)}
     api.connector("vendor", Vendor, config=Config)
     for name, limit in limits.items():

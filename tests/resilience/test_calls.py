@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from kiki_agent.errors import PluginError, RateLimited, Rejected, Temporary, UnknownOutcome
+from kiki_agent.hooks.caller import MAX_RUNNING
 from kiki_agent.hooks.guard import Guard
 from kiki_agent.model import DecisionSource, Intent, IntentKind, Receipt
 from kiki_agent.runtime.breaker import Circuit
@@ -198,6 +199,30 @@ async def test_a_batch_that_ends_in_the_middle_is_not_called_unsent(tmp_path: Pa
         with pytest.raises(RateLimited):
             await write(rig, *many)
         assert len(rig.vendors["meta"].asked) == 5
+
+
+async def test_a_plugin_that_calls_it_unsent_is_understood(tmp_path: Path) -> None:
+    table: Tables = {"meta": {"plugin": "vendor_wrapping", "rate_limit": {"calls": 1, "window_s": 60}}}
+    async with running(tmp_path, table) as rig:
+        both = await asyncio.gather(write(rig, intent(1, 0)), write(rig, intent(1, 0)), return_exceptions=True)
+        assert [type(each).__name__ for each in both] == ["list", "Held"], "both were let in before either was sent"
+        assert isinstance(both[1], RateLimited)
+        assert len(rig.vendors["meta"].asked) == 1
+
+
+async def test_a_call_that_never_began_says_nothing_about_the_vendor(tmp_path: Path) -> None:
+    async with running(tmp_path, META, resilience=NO_RETRY) as rig:
+        vendor, caller = rig.vendors["meta"], rig.agent.plugins.caller
+        vendor.fault = "hang"
+        hanging = [asyncio.create_task(ask(rig)) for _ in range(MAX_RUNNING)]
+        await asyncio.sleep(0)
+        for _ in range(5):
+            with pytest.raises(Temporary, match="nothing was sent"):
+                await caller.to("meta", "fetch_campaigns", deadline_s=0.01)
+        assert guard_of(rig).breakers["read"].failures == 0
+        vendor.released.set()
+        await asyncio.gather(*hanging)
+        assert guard_of(rig).breakers["read"].failures == 0
 
 
 async def test_the_outbox_records_what_was_held_back_as_rejected(tmp_path: Path) -> None:

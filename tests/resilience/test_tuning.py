@@ -195,3 +195,17 @@ async def test_a_connector_the_configuration_switched_off_needs_a_restart(tmp_pa
     async with running(tmp_path, {"meta": {}, "tiktok": {"enabled": False}}) as rig:
         await rig.put("/api/v1/connectors/tiktok", 409, enabled=True)
         assert (await rig.connector("tiktok"))["enabled"] is False
+
+
+async def test_a_restart_does_not_begin_the_window_of_calls_anew(tmp_path: Path) -> None:
+    table: Tables = {"meta": {"rate_limit": {"calls": 5, "window_s": 3_600}}}
+    async with running(tmp_path, table) as rig:
+        for _ in range(4):
+            assert (await rig.bid("meta", 1))["status"] == "ACCEPTED"
+    async with running(tmp_path, table) as rig:
+        assert (await rig.connector("meta"))["rate_limit"]["used"] == 4
+        assert (await rig.bid("meta", 1))["status"] == "ACCEPTED"
+        assert (await rig.bid("meta", 1))["reason"] == "RATE_LIMITED"
+    async with running(tmp_path, table) as rig:
+        rig.clock.ahead = 3_601 * 1_000_000
+        assert (await rig.bid("meta", 1))["status"] == "ACCEPTED"

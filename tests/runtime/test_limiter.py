@@ -219,3 +219,23 @@ def test_a_usage_is_believed_less_with_age_and_nonsense_never() -> None:
 def test_more_usage_never_shortens_the_pause(one: float, other: float) -> None:
     low, high = sorted((one, other))
     assert spacing(SECOND, low, 0.5, 1.0) <= spacing(SECOND, high, 0.5, 1.0) <= 1_000 * SECOND
+
+
+@given(limits, steps)
+def test_what_was_called_can_be_taken_along(limit: RateLimit, moves: list[tuple[int, int]]) -> None:
+    limiter, now = Limiter(limit), T0
+    for move, priority in moves:
+        now += abs(move)
+        limiter.take(now, priority)
+    other = Limiter(limit)
+    other.restore(limiter.instants(now), now)
+    assert other.used(now) == limiter.used(now)
+    for later in (now, now + SECOND, now + 5 * SECOND, now + 61 * SECOND):
+        assert (other.take(later) == 0) == (limiter.take(later) == 0)
+
+
+def test_calls_that_seem_to_lie_ahead_count_as_made_now() -> None:
+    limiter = Limiter(RateLimit(3, 60))
+    limiter.restore([T0 + 3_600 * SECOND] * 3, T0)
+    assert limiter.used(T0) == 3
+    assert limiter.take(T0 + 60 * SECOND) == 0
