@@ -6,7 +6,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from kiki_google_ads.connector import GoogleAdsConnector
 from kiki_google_ads.sandbox import GoogleAdsSandbox
@@ -16,10 +16,11 @@ from kiki_agent.config import Settings
 from kiki_agent.hooks.context import ContextFactory
 from kiki_agent.hooks.conversion import Conversion
 from kiki_agent.hooks.http import InProcessHttp
+from kiki_agent.hooks.http_aiohttp import AiohttpHttp
 from kiki_agent.hooks.manager import Plugins
 from kiki_agent.model import DAY, SECOND, Campaign, DayWindow, Instant, Intent, IntentKind, intent_key, parse_iso
 from kiki_agent.runtime.clock import SimClock
-from kiki_agent.sandbox import Change, Desk, EffectsLog, Fault, Faults, Market
+from kiki_agent.sandbox import Change, Desk, EffectsLog, Fault, Faults, Market, SandboxServer, SandboxService
 
 from .recording import Exchange, Recorder
 
@@ -122,6 +123,13 @@ class Rig:
         return [each.asked for each in self.recorder.exchanges if part in each.path]
 
 
+@dataclass
+class _Vendor:
+    """What the server of the sandbox asks of its service."""
+
+    handle: Callable[[str, str, Mapping[str, str], bytes, Instant], Answer]
+
+
 @asynccontextmanager
 async def google(
     currency: str = "USD",
@@ -129,6 +137,7 @@ async def google(
     strategies: Mapping[int, str] | None = None,
     dry_run: bool = False,
     campaigns: int = 84,
+    socket: bool = False,
     **options: Any,
 ) -> AsyncIterator[Rig]:
     """The connector in front of 14 campaigns; `options` are settings of the table, or of the stand-in."""
@@ -148,13 +157,17 @@ async def google(
             said = change(path, said)
         return said
 
-    recorder = Recorder(InProcessHttp(handle, clock))
+    server = SandboxServer(clock.now, cast("SandboxService", _Vendor(handle))) if socket else None
+    if server is not None:
+        await server.start()
+    root = ROOT if server is None else server.base_url
+    recorder = Recorder(InProcessHttp(handle, clock) if server is None else AiohttpHttp())
     table = {
         "plugin": "google_ads",
         "platform": "google_ads",
         "daily_cap": "1000000",
-        "base_url": ROOT,
-        "token_url": f"{ROOT}/token",
+        "base_url": root,
+        "token_url": f"{root}/token",
         "customer_id": "123-456-7890",
         "client_id": ID,
         "client_secret": SECRET,
@@ -171,6 +184,8 @@ async def google(
         yield Rig(market, desk, sandbox, faults, effects, clock, recorder, plugins, currency, alter)
     finally:
         await plugins.close(seconds=1, grace_seconds=0.1)
+        if server is not None:
+            await server.close()
 
 
 async def quiet(call: Awaitable[Any]) -> Any:

@@ -18,7 +18,7 @@ from kiki_agent.errors import PluginError, RateLimited, Rejected, Temporary
 from kiki_agent.hooks.specs import VERBS
 from kiki_agent.model import DAY, HOUR, SECOND, CampaignStatus, DayWindow, Instant, IntentKind, Outcome
 from kiki_agent.sandbox import Fault
-from tests.contracts.google_rig import ACTION, EVERYTHING, NOW, STEPS, WINDOW, Rig, google
+from tests.contracts.google_rig import ACTION, EVERYTHING, NOW, STEPS, WINDOW, Rig, every_fault, every_verb, google
 
 BUDGET, STATUS, ADJUST, PLACE = (
     IntentKind.SET_BUDGET,
@@ -429,6 +429,41 @@ async def test_an_upload_without_an_action_is_refused_before_it_is_sent() -> Non
             await rig.to("upload_conversions", [rig.conversion(1, 10**6)])
         assert caught.value.reason == "NO_ACTION"
         assert rig.asked(":upload") == []
+
+
+# ---- both ways are one
+
+
+async def test_a_socket_and_a_function_call_give_equal_answers() -> None:
+    async def story(rig: Rig) -> list[object]:
+        """Every verb and every fault; what was asked and answered, and what it did."""
+        await every_verb(rig)
+        await every_fault(rig)
+        heard = [
+            (each.path, each.body, each.status, each.answer)
+            for each in rig.recorder.exchanges
+            if not each.path.endswith("/token")
+        ]
+        return [*heard, moved(rig), rig.sandbox.account.parameters, rig.market.state_hash()]
+
+    async with google(strategies=EVERYTHING) as near, google(strategies=EVERYTHING, socket=True) as far:
+        assert await story(near) == await story(far)
+
+
+async def test_other_counts_of_the_same_conversions_are_not_added() -> None:
+    async with google() as rig:
+        plain = (await rig.to("fetch_performance", WINDOW, None)).rows
+
+        def with_aliases(said: Any) -> Any:
+            for row in said["results"]:
+                metrics = row["metrics"]
+                metrics["allConversions"] = metrics.get("conversions", 0)
+                metrics["allConversionsValue"] = metrics.get("conversionsValue", 0)
+                metrics["conversionsByConversionDate"] = metrics.get("conversions", 0)
+            return said
+
+        rig.change_answer(":search", with_aliases)
+        assert (await rig.to("fetch_performance", WINDOW, None)).rows == plain
 
 
 # ---- settings
