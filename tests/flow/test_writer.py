@@ -99,6 +99,35 @@ async def test_patience_is_given_until_the_platform_says(make_rig: Make) -> None
     assert rig.market.writes
 
 
+async def test_our_own_limits_hold_changes_back_before_they_are_written_down(make_rig: Make) -> None:
+    rig = await started(make_rig)
+    until = Instant(MIDNIGHT + 50 * MINUTE)
+    rig.writers[0]._patience = Patience(rig.market.call, lambda connector, now: until)
+    await rig.run(until)
+    assert not rig.market.writes
+    assert rig.writers[0].sent == 0, "nothing was journaled either"
+    await rig.run(until + 20 * MINUTE)
+    assert rig.market.writes
+
+
+async def test_stops_of_campaigns_go_out_though_the_platform_asks_for_patience_but_not_again_and_again(
+    make_rig: Make,
+) -> None:
+    rig = await started(make_rig)
+    await rig.run(MIDNIGHT + MINUTE)
+    patience = Patience(rig.market.call, lambda connector, now: Instant(now + HOUR))
+    rig.writers[0]._patience = patience
+    rig.market.fails["set_status"] = [RateLimited("later", Instant(MIDNIGHT + 5 * HOUR))] * 100
+    await rig.shield.kill(True, "a test", rig.now)
+    before = rig.writers[0].sent
+    await rig.run(MIDNIGHT + 31 * MINUTE)
+    tried = rig.writers[0].sent - before
+    assert 2 * 5 <= tried <= 2 * 7, "both campaigns, every five minutes"
+    rig.market.fails["set_status"] = []
+    await rig.run(MIDNIGHT + 37 * MINUTE)
+    assert {intent.campaign_id for _, intent in rig.market.writes if intent.kind is IntentKind.SET_STATUS} == {"a", "b"}
+
+
 async def test_a_partly_refused_batch_counts_each_change_for_itself(make_rig: Make) -> None:
     rig = await started(make_rig, adjust_bid=[(Outcome.REJECTED, "NO")])
     await rig.run(MIDNIGHT + 30 * MINUTE)

@@ -52,7 +52,7 @@ async def test_a_connector_switched_off_is_left_alone_until_it_is_switched_on(tm
         assert (answer["enabled"], answer["connected"], answer["status_text"]) == (
             False,
             False,
-            "switched off by a person",
+            "switched off by a person; its campaigns run on as they are",
         )
         refused = await rig.bid("meta", 1)
         assert (refused["status"], refused["platform_reason"]) == ("REJECTED", "DISABLED")

@@ -179,7 +179,7 @@ def _status_text(state: str, error: str, reported: bool, guard: Guard | None, no
             return "not up yet"
     if guard is not None:
         if not guard.enabled:
-            return "switched off by a person"
+            return "switched off by a person; its campaigns run on as they are"
         circuit = _circuit(guard)
         if circuit is not None and circuit.state != "closed":
             kinds = " and ".join(
