@@ -84,8 +84,9 @@ class Agent:
 
     def end_market(self) -> None:
         with suppress(OSError, ValueError, ProcessLookupError):
-            state = json.loads((self.folder / "data" / "sandbox" / "sandbox.json").read_text())
-            os.kill(state["pid"], signal.SIGKILL)
+            pid = int(json.loads((self.folder / "data" / "sandbox" / "sandbox.json").read_text())["pid"])
+            if pid > 0:  # it is 0 once the market has ended by itself
+                os.kill(pid, signal.SIGKILL)
 
 
 async def fill(database: Path, entries: int) -> tuple[int, float]:

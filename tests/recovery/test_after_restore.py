@@ -23,8 +23,8 @@ SHIFT = (
 )
 INTENT = (
     "INSERT INTO intents (key, kind, connector, campaign_id, before, after, currency, reason, at, cause, sent_at,"
-    " state, settled_at) VALUES ('taken', 'set_budget', 'meta', 'c-1', 9000000, 4000000, 'USD', 'test', 1, 'half-way', 1,"
-    " 'accepted', 1)"
+    " state, settled_at) VALUES ('taken', 'set_budget', 'meta', 'c-1', 9000000, 4000000, 'USD', 'test', 1, 'half-way',"
+    " 1, 'accepted', 1)"
 )
 
 
