@@ -15,8 +15,6 @@ from kiki_agent.errors import (
     Rejected,
     StoreError,
     Temporary,
-    UnknownOutcome,
-    Unsupported,
 )
 from kiki_agent.model import (
     DAY,
@@ -36,6 +34,7 @@ from kiki_google_ads import history, levers, uploads, wire
 from kiki_google_ads.client import GoogleAdsClient
 from kiki_google_ads.config import SUNSETS, GoogleAdsConfig
 from kiki_google_ads.errors import by_operation, is_unclear
+from kiki_google_ads.failures import about, all_failed
 from kiki_google_ads.levers import Operation
 from kiki_google_ads.mapping import Account, Place, account_of, performance_rows, spend_rows
 from kiki_google_ads.wire import Mutated, Row
@@ -177,13 +176,13 @@ class GoogleAdsConnector:
     @hookimpl
     async def adjust_bid(self, intents: Sequence[Intent]) -> Sequence[Receipt]:
         """The highest price of a click, wherever the campaign's strategy keeps it."""
-        return await self._change(intents, levers.bid)
+        return await self._bid(intents)
 
     @hookimpl
     async def place_bid(self, intents: Sequence[Intent]) -> Sequence[Receipt]:
         """The bid level for one customer's worth, then the signals that explain it."""
         await self._remember(intents)
-        receipts = await self._change(intents, levers.bid)
+        receipts = await self._bid(intents)
         told = [
             intent
             for intent, receipt in zip(intents, receipts, strict=True)
@@ -236,8 +235,8 @@ class GoogleAdsConnector:
                 answer = await self._client.write(uploads.CONVERSIONS, body)
             except PluginError as error:
                 if not receipts:
-                    raise _about(error, [each.key for each in conversions]) from None
-                receipts |= _all_failed(error, [each.key for each in conversions[begin:]])
+                    raise about(error, [each.key for each in conversions]) from None
+                receipts |= all_failed(error, [each.key for each in conversions[begin:]])
                 break
             made, known = uploads.settled_upload(part, answer)
             receipts |= {each.key: each for each in made}
@@ -248,6 +247,14 @@ class GoogleAdsConnector:
     @hookimpl
     async def close(self) -> None:
         """Nothing to let go of: connections belong to the context."""
+
+    async def _bid(self, intents: Sequence[Intent]) -> list[Receipt]:
+        receipts = await self._change(intents, levers.bid)
+        places = self._account.places if self._account is not None and not self._context.dry_run else {}
+        for intent, receipt in zip(intents, receipts, strict=True):
+            if receipt.outcome is Outcome.ACCEPTED and intent.campaign_id in places:
+                places[intent.campaign_id] = levers.moved(intent, places[intent.campaign_id])
+        return receipts
 
     async def _change(self, intents: Sequence[Intent], way: Way) -> list[Receipt]:
         """Carry out intents, one call for each service that is involved; a receipt for each, in order."""
@@ -268,7 +275,7 @@ class GoogleAdsConnector:
             except PluginError as error:
                 if number == 0 and len(calls) == 1 and not receipts:
                     raise
-                receipts |= _all_failed(error, [intent.key for intent, _ in wanted])
+                receipts |= all_failed(error, [intent.key for intent, _ in wanted])
         return [receipts[intent.key] for intent in intents]
 
     async def _read_unsent(self) -> Account:
@@ -285,7 +292,7 @@ class GoogleAdsConnector:
         try:
             answer = await self._write(path, operations)
         except PluginError as error:
-            raise _about(error, [intent.key for intent, _ in wanted]) from None
+            raise about(error, [intent.key for intent, _ in wanted]) from None
         failed = by_operation(answer.partial_failure_error, len(operations))
         receipts: dict[str, Receipt] = {}
         begin = 0
@@ -370,7 +377,7 @@ class GoogleAdsConnector:
         try:
             answer = await self._client.write(uploads.ADJUSTMENTS, body)
         except PluginError as error:
-            return _all_failed(error, [each.key for each in conversions])
+            return all_failed(error, [each.key for each in conversions])
         return {each.key: each for each in uploads.settled_adjustments(conversions, answer)}
 
 
@@ -385,28 +392,3 @@ def _queue(
                 return
             break
     calls.append((path, [(intent, made)]))
-
-
-def _about(error: PluginError, keys: Sequence[str]) -> PluginError:
-    return UnknownOutcome(str(error), tuple(keys)) if isinstance(error, UnknownOutcome) else error
-
-
-def _all_failed(error: PluginError, keys: Sequence[str]) -> dict[str, Receipt]:
-    """Receipts of a call that failed as a whole, where another call of the same intents went well."""
-    outcome, reason = _meaning(error)
-    return {key: Receipt(key, outcome, reason) for key in keys}
-
-
-def _meaning(error: PluginError) -> tuple[Outcome, str]:
-    match error:
-        case Rejected():
-            return Outcome.REJECTED, error.reason
-        case RateLimited():
-            return Outcome.REJECTED, "RATE_LIMITED"
-        case AuthExpired():
-            return Outcome.REJECTED, "AUTH_EXPIRED"
-        case Outdated():
-            return Outcome.REJECTED, "API_VERSION"
-        case Unsupported():
-            return Outcome.REJECTED, "UNSUPPORTED"
-    return Outcome.UNKNOWN, "NO_ANSWER"

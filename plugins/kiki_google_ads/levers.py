@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -56,6 +57,13 @@ def bid(intent: Intent, place: Place) -> tuple[str, list[Operation]]:
             ratio = target_roas(intent.ltv_micros, intent.after)
             return CAMPAIGNS, [_within(place.campaign, place.scheme, {"targetRoas": ratio})]
     return "", []
+
+
+def moved(intent: Intent, place: Place) -> Place:
+    """Where a campaign's bid is after a change of it was accepted."""
+    if place.lever is Lever.RATIO:
+        return replace(place, ratio=Decimal(str(target_roas(intent.ltv_micros, intent.after))))
+    return replace(place, levels=(intent.after,) * len(place.levels))
 
 
 def target_roas(ltv_micros: int, bid_micros: int) -> float:

@@ -145,6 +145,16 @@ async def test_a_placed_bid_is_told_from_one_that_was_not_made_also_after_a_rest
         assert await settled(rig, nobody_knows) == [("unknown", "CHANGED_BY_OTHERS")]
 
 
+async def test_a_placed_bid_is_told_from_the_level_the_agent_itself_set_last() -> None:
+    async with google(strategies=EVERYTHING) as rig:
+        await rig.campaigns()
+        for place in (12, 8, 0):
+            await rig.to("adjust_bid", [rig.intent(place, 2_000_000, ltv=10_000_000)])
+            wanted = rig.intent(place, 150_000_000, PLACE, ltv=1_200_000_000)
+            await lose(rig, wanted, Fault.ERROR)
+            assert await settled(rig, wanted) == [("rejected", "NOT_APPLIED")]
+
+
 async def test_a_campaign_that_is_gone_is_no_outcome_of_another() -> None:
     async with google() as rig:
         assert await settled(rig, rig.intent(99, 1_000_000)) == [("rejected", "UNKNOWN_CAMPAIGN")]
