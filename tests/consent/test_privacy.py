@@ -7,6 +7,8 @@ import json
 import shutil
 import sqlite3
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -320,6 +322,15 @@ async def test_a_lost_list_is_written_again(room: Room) -> None:
     await room.start()
     assert room.vault.refuses(CANARY)
     assert len(ErasureList.load(room.folder / "a.erased").lines) == 1
+
+
+def test_kills_at_random_points_undo_nothing_that_was_acknowledged() -> None:
+    """Reduced; `python -m tests.consent.kills 500` is the whole. In a process without threads, because it forks."""
+    root = Path(__file__).parents[2]
+    ended = subprocess.run(
+        [sys.executable, "-m", "tests.consent.kills", "25"], cwd=root, capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (0, ""), ended.stdout + ended.stderr
 
 
 def test_a_line_cut_off_by_a_crash_is_dropped_and_nonsense_is_refused(tmp_path: Path) -> None:
