@@ -11,16 +11,21 @@ import numpy.typing as npt
 from kiki_agent.kernels.windows import spend_all
 
 _WORTH_COMPACTING = 1024
+LONG_STEP = 10
+"""A step forward of more than this part of the span may be a jump of the clock, and what it frees is remembered."""
+MOST_LEFT = 4_096
+"""So many of them at most."""
 
 
 class SlidingWindow:
     """A log of spends with a running sum; a spend at t counts before t + span and is free at exactly t + span.
 
-    Constant amortised cost however many records it holds, 16 bytes each. A clock that jumps back never frees a record
-    early and never keeps one for good: records from beyond the new present are taken as spent at that present.
+    Constant amortised cost however many records it holds, 16 bytes each. A clock that jumps, and perhaps jumps again,
+    never frees a record early and never keeps one for good: records from beyond a new present are taken as spent at
+    that present, and count as well wherever the clock comes to the time they were made at.
     """
 
-    __slots__ = ("_amounts", "_first", "_now", "_times", "span", "total")
+    __slots__ = ("_amounts", "_first", "_left", "_now", "_stranded", "_times", "span", "total")
 
     def __init__(self, span: int) -> None:
         if span <= 0:
@@ -33,14 +38,20 @@ class SlidingWindow:
         self._amounts = array("q")
         self._first = 0
         self._now = 0
+        self._stranded: list[tuple[int, int, int]] = []
+        """(counts from, made at, micros) of records that the clock has jumped back over."""
+        self._left: list[tuple[int, int]] = []
+        """(made at, micros) of what long steps forward freed, should the clock come back."""
 
     def advance(self, now: int) -> int:
         """Forget what has become free by `now`; returns what still counts."""
-        if now < self._now:
+        before, self._now = self._now, now
+        if now < before:
             self._turn_back(now)
-        self._now = now
         if self._first < len(self._times) and self._times[self._first] <= now - self.span:
-            self._forget(now - self.span)
+            self._forget(now - self.span, now - before > self.span // LONG_STEP)
+        if self._stranded:
+            self._forget_stranded(now)
         return self.total
 
     def record(self, now: int, amount: int) -> None:
@@ -59,17 +70,21 @@ class SlidingWindow:
         Raises ValueError on a negative amount.
         """
         if now != self._now:
-            if now < self._now:
+            before, self._now = self._now, now
+            if now < before:
                 self._turn_back(now)
-            self._now = now
+            if self._stranded:
+                self._forget_stranded(now)
             first, times = self._first, self._times
             oldest = now - self.span
             if first < len(times) and times[first] <= oldest:
-                if first < _WORTH_COMPACTING and (first + 1 == len(times) or times[first + 1] > oldest):
+                if now - before > self.span // LONG_STEP:
+                    self._forget(oldest, True)
+                elif first < _WORTH_COMPACTING and (first + 1 == len(times) or times[first + 1] > oldest):
                     self.total -= self._amounts[first]
                     self._first = first + 1
                 else:
-                    self._forget(oldest)
+                    self._forget(oldest, False)
         total = self.total + amount
         if total > limit:
             return False
@@ -93,6 +108,8 @@ class SlidingWindow:
         if int(amounts.min()) < 0:
             raise ValueError(f"a spend is not negative, was {int(amounts.min())}")
         self.advance(int(at[0]))
+        if self._stranded or int(at.max()) - self._now > self.span // LONG_STEP:
+            return self._one_by_one(at, amounts, limit)
         known = len(self._times)
         room = bytes(8 * len(at))
         self._times.frombytes(room)
@@ -108,12 +125,22 @@ class SlidingWindow:
         self._compact()
         return accepted.astype(bool).tolist()
 
+    def _one_by_one(self, at: npt.NDArray[np.int64], amounts: npt.NDArray[np.int64], limit: int) -> list[bool]:
+        """The same without the kernel, which knows nothing of jumps."""
+        return [
+            self.try_spend(max(self._now, instant), amount, limit)
+            for instant, amount in zip(at.tolist(), amounts.tolist(), strict=True)
+        ]
+
     def insert(self, at: int, amount: int) -> int:
         """Count a spend known only now, not later than the last `advance`; never before a record that already stands,
         so at most it counts too long. Returns the instant it counts from."""
         if amount < 0:
             raise ValueError(f"a spend is not negative, was {amount}")
-        at = min(at, self._now)
+        if at > self._now:  # written down before the clock jumped back
+            self._stranded.append((self._now, at, amount))
+            self.total += amount
+            return self._now
         if self._first < len(self._times):
             at = max(at, self._times[-1])
         if at > self._now - self.span:
@@ -125,24 +152,33 @@ class SlidingWindow:
     @property
     def count(self) -> int:
         """Number of records that count."""
-        return len(self._times) - self._first
+        return len(self._times) - self._first + len(self._stranded)
 
     @property
     def oldest(self) -> int | None:
         """Instant of the oldest record that counts."""
+        return min((since for since, _ in self.records()), default=None) if self._stranded else self._first_time()
+
+    def _first_time(self) -> int | None:
         return self._times[self._first] if self._first < len(self._times) else None
 
     def records(self) -> Iterator[tuple[int, int]]:
-        """(instant, micros) of all records that count, oldest first."""
-        return zip(self._times[self._first :], self._amounts[self._first :], strict=True)
+        """(instant from which it counts, micros) of all records that count, oldest first."""
+        plain = zip(self._times[self._first :], self._amounts[self._first :], strict=True)
+        if not self._stranded:
+            return plain
+        return iter(sorted([*plain, *((since, amount) for since, _, amount in self._stranded)]))
 
-    def _forget(self, limit: int) -> None:
+    def _forget(self, limit: int, long_step: bool) -> None:
         times, amounts, first = self._times, self._amounts, self._first
         count = len(times)
         gone = 0
         while first < count and times[first] <= limit:
             gone += amounts[first]
             first += 1
+        if long_step:
+            self._left += zip(times[self._first : first], amounts[self._first : first], strict=True)
+            del self._left[:-MOST_LEFT]
         self.total -= gone
         self._first = first
         self._compact()
@@ -155,8 +191,35 @@ class SlidingWindow:
             del self._amounts[:first]
             self._first = 0
 
+    def _forget_stranded(self, now: int) -> None:
+        """Of records that the clock jumped back over: those stay that it has come to again, or has not aged enough."""
+        limit = now - self.span
+        kept = []
+        for since, made, amount in self._stranded:
+            if since <= limit and limit < made <= now:
+                kept.append((made, made, amount))
+            elif since > limit:
+                kept.append((since, made, amount))
+            else:
+                self.total -= amount
+                self._left.append((made, amount))
+        del self._left[:-MOST_LEFT]
+        self._stranded = kept
+
     def _turn_back(self, now: int) -> None:
-        index = len(self._times) - 1
-        while index >= self._first and self._times[index] > now:
-            self._times[index] = now
+        times, amounts = self._times, self._amounts
+        index = len(times)
+        while index > self._first and times[index - 1] > now:
             index -= 1
+        stranded = [(min(since, now), made, amount) for since, made, amount in self._stranded]
+        stranded += [(now, made, amount) for made, amount in zip(times[index:], amounts[index:], strict=True)]
+        del times[index:]
+        del amounts[index:]
+        freed, self._left = self._left, []
+        for made, amount in freed:
+            if now - self.span < made:  # freed by a step forward that was none
+                stranded.append((min(made, now), made, amount))
+                self.total += amount
+            else:
+                self._left.append((made, amount))
+        self._stranded = stranded

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -43,8 +43,6 @@ class WindowAgainstList(RuleBasedStateMachine):
         self.model: list[tuple[int, int]] = []
 
     def move(self, to: int) -> None:
-        if to < self.now:
-            self.model = [(min(at, to), amount) for at, amount in self.model]
         self.now = to
         self.model = [(at, amount) for at, amount in self.model if to < at + SPAN]
 
@@ -90,11 +88,6 @@ class WindowAgainstList(RuleBasedStateMachine):
         if self.now < at + SPAN:
             self.model.append((at, amount))
 
-    @rule(back=st.integers(1, 3 * SPAN))
-    def clock_jumps_back(self, back: int) -> None:
-        self.move(self.now - back)
-        self.window.advance(self.now)
-
     @rule(forward=st.integers(1, 100 * SPAN))
     def clock_jumps_forward(self, forward: int) -> None:
         self.move(self.now + forward)
@@ -132,6 +125,62 @@ def test_a_clock_that_jumps_back_frees_nothing_and_keeps_nothing_for_good() -> N
     assert window.advance(5) == 7
     assert window.advance(5 + SPAN - 1) == 7
     assert window.advance(5 + SPAN) == 0
+
+
+JUMPS = st.lists(
+    st.tuples(
+        st.integers(0, SPAN // 2),
+        st.sampled_from([0, 0, 0, -7, 5, -SPAN // 2, SPAN // 2, -3 * SPAN, 3 * SPAN, -(10**6), 10**6]),
+        st.integers(0, 50),
+        st.booleans(),
+    ),
+    max_size=40,
+)
+"""Steps of true time, where the clock stands then (from the true time), what is spent, and by which call."""
+
+
+@settings(max_examples=200, deadline=None)
+@given(story=JUMPS)
+def test_a_clock_that_comes_back_has_freed_nothing_early(story: list[tuple[int, int, int, bool]]) -> None:
+    """Whatever the clock did meanwhile: while it is right, what was spent while it was right counts for its span."""
+    window = SlidingWindow(SPAN)
+    now = 10**9
+    made: list[tuple[int, int]] = []
+    window.advance(now)
+    for step, offset, amount, tried in story:
+        now += step
+        if tried:
+            assert window.try_spend(now + offset, amount, 10**9)
+        else:
+            window.record(now + offset, amount)
+        if offset == 0:
+            made.append((now, amount))
+            assert window.total >= sum(each for at, each in made if now < at + SPAN)
+        assert window.total == sum(each for _, each in window.records())
+        assert window.count == len(list(window.records()))
+    steady = max(now, now + story[-1][1] if story else now)
+    for step in range(0, 3 * SPAN, SPAN // 20):
+        window.advance(steady + step)
+    assert window.total == 0, "and nothing is kept for good"
+
+
+def test_an_hour_back_and_forth_again_frees_nothing() -> None:
+    for there in (-3_600, 3_600, -5, 5, 300, -300):
+        window = SlidingWindow(SPAN)
+        window.record(10_000, 7)
+        window.advance(10_001 + there)
+        assert window.advance(10_002) == 7, there
+        assert window.advance(10_000 + SPAN - 1) == 7, there
+        assert window.advance(10_000 + SPAN) == 0, there
+
+
+def test_a_batch_counts_what_the_clock_jumped_over() -> None:
+    window = SlidingWindow(SPAN)
+    window.record(10_000, 7)
+    window.advance(9_000)
+    assert window.try_spend_all(np.array([9_001, 9_002]), np.array([3, 1]), 10) == [True, False]
+    assert list(window.records()) == [(9_000, 7), (9_001, 3)]
+    assert window.oldest == 9_000
 
 
 @pytest.mark.parametrize("wrong", [lambda: SlidingWindow(0), lambda: SlidingWindow(1).record(0, -1)])
