@@ -13,6 +13,7 @@ import re
 import signal
 import sys
 import tempfile
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -78,11 +79,11 @@ def run(kills: int, seed: int = 1) -> Counter[str]:
             if number % PER_FOLDER == 0:
                 known = {}
                 folder.mkdir()
-            _one(folder, known, dice.randrange(2, 60), seed * 10_000 + number, tally)
+            _one(folder, known, dice.randrange(2, 60), dice.random() * 0.004, seed * 10_000 + number, tally)
     return tally
 
 
-def _one(folder: Path, known: dict[str, str], lines: int, seed: int, tally: Counter[str]) -> None:
+def _one(folder: Path, known: dict[str, str], lines: int, wait: float, seed: int, tally: Counter[str]) -> None:
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -98,6 +99,7 @@ def _one(folder: Path, known: dict[str, str], lines: int, seed: int, tally: Coun
         heard = b""
         while heard.count(b"\n") < lines and (more := pipe.read(65_536)):
             heard += more
+        time.sleep(wait)
         os.kill(child, signal.SIGKILL)
         while more := pipe.read(65_536):
             heard += more
