@@ -227,6 +227,19 @@ def _queries(kind: Kind) -> Iterator[tuple[str, str, Any]]:
         yield "query", "a field twice", {**kind.body, "query": query.replace("SELECT ", f"SELECT {first}, ", 1)}
 
 
+def wrong_answers(answer: Any) -> Iterator[tuple[str, Any]]:
+    """An answer with each field renamed, and with each of a type it cannot have."""
+    for steps, place in _fields(answer):
+        renamed = f"{steps[-1]}X"
+        yield (
+            f"{place} renamed",
+            _with(answer, steps, lambda box, name, to=renamed: box.__setitem__(to, box.pop(name))),
+        )
+        value = _at(answer, steps)
+        for wrong in ([[]], True, None) if not isinstance(value, bool) else ([[]], "yes", None):
+            yield f"{place} is {wrong!r}", _with(answer, steps, _setter(wrong))
+
+
 # ---- walking
 
 

@@ -309,7 +309,9 @@ def judge_answer(path: str, status: int, value: Any) -> list[str]:
         return ["a stream is an array"]
     wrong: list[str] = []
     for each in value if streamed else [value]:
-        if status == 200 and "error" not in each:
+        if not isinstance(each, dict):
+            wrong.append("an answer is an object")
+        elif status == 200 and "error" not in each:
             wrong += schema().by_schema(operation["response"], each) or _walk(
                 operation["response"], each, "$", sent=False
             )
@@ -335,6 +337,8 @@ def judge_envelope(value: Any, status: int) -> list[str]:
 def judge_status(value: Any) -> list[str]:
     """Everything that is wrong with a `google.rpc.Status` and the failures in it."""
     wrong = schema().by_schema("google.rpc.Status", value)
+    if wrong:
+        return wrong
     for detail in value.get("details", ()):
         kind = str(detail.get("@type", ""))
         rest = {name: each for name, each in detail.items() if name != "@type"}
@@ -343,13 +347,22 @@ def judge_status(value: Any) -> list[str]:
                 r"type\.googleapis\.com/google\.ads\.googleads\.v2[0-9]\.errors\.GoogleAdsFailure", kind
             ):
                 wrong.append(f"the type {kind}")
-            wrong += schema().by_schema("errors_GoogleAdsFailure", rest)
-            wrong += _walk("errors_GoogleAdsFailure", rest, "$", sent=False)
+            wrong += schema().by_schema("errors_GoogleAdsFailure", rest) or list(
+                _walk("errors_GoogleAdsFailure", rest, "$", sent=False)
+            )
             wrong += ["a failure without errors"] if not rest.get("errors") else []
         elif kind == "type.googleapis.com/google.rpc.BadRequest":
             violations = rest.get("fieldViolations")
-            if not violations or any(set(each) != {"field", "description"} for each in violations):
+            if (
+                set(rest) != {"fieldViolations"}
+                or not isinstance(violations, list)
+                or not all(map(_violation, violations))
+            ):
                 wrong.append("the violations of a bad request")
         else:
             wrong.append(f"a detail of type {kind}")
     return wrong
+
+
+def _violation(value: Any) -> bool:
+    return isinstance(value, dict) and set(value) == {"field", "description"} and {*map(type, value.values())} == {str}

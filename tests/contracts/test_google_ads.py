@@ -6,15 +6,16 @@ import asyncio
 import json
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
 from . import google_coverage
 from .google_judging import LENIENT, Judged, answered, judge_all, logged_in, make_ready, refused_by_both
-from .google_mutations import kinds
+from .google_mutations import kinds, wrong_answers
 from .google_rig import EVERYTHING, ROOT, SECRET, STEPS, Rig, drive, exchanges_of, google
-from .google_schema import judge_answer, judge_body, judge_request, needs_schema, schema
-from .recording import Exchange
+from .google_schema import PREFIX, judge_answer, judge_body, judge_request, needs_schema, schema
+from .recording import Exchange, paths
 
 pytestmark = needs_schema
 
@@ -143,6 +144,31 @@ def test_the_documentation_says_what_is_checked(driven: Driven, judged: list[Jud
         "write it anew: python -m tests.contracts.google_coverage"
     )
     assert set(google_coverage.OPERATIONS) == {each.rest for each in kinds(driven.exchanges)}
+
+
+def test_an_answer_that_is_made_wrong_is_refused(driven: Driven) -> None:
+    found: dict[object, Exchange] = {}
+    for each in driven.exchanges:
+        if each.is_json and each.status:
+            found.setdefault((each.path, each.status, frozenset(paths(each.told))), each)
+    counts: Counter[str] = Counter()
+    taken = []
+    for each in found.values():
+        match = PREFIX.fullmatch(each.path)
+        for place, wrong in wrong_answers(_shortened(each.told)):
+            counts[match["rest"] if match else ""] += 1
+            if not judge_answer(each.path, each.status, wrong):
+                taken.append((each.path, place))
+    print(f"{len(found)} kinds of answers, {sum(counts.values())} wrong ones: {dict(counts)}; taken: {len(taken)}")
+    assert taken == []
+    assert sum(counts.values()) > 1_000
+
+
+def _shortened(answer: Any) -> Any:
+    """The first of everything there is many of."""
+    if isinstance(answer, dict):
+        return {name: _shortened(value) for name, value in answer.items()}
+    return [_shortened(each) for each in answer[:1]] if isinstance(answer, list) else answer
 
 
 WRONG_ENVELOPES = {
