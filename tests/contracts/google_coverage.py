@@ -49,7 +49,7 @@ def table(kinds: Sequence[Kind], refused: Counter[str]) -> str:
     """Markdown between the markers: operations, kinds of requests sent, and wrong ones that both refuse."""
     sent = Counter(kind.rest for kind in kinds)
     lines = [
-        "Requests and answers against the schema of v26. Wrong requests are made by rule from each kind of request: each"
+        "Requests and answers against the schema of v26. Wrong requests are made by rule of each kind of request: each"
         " field removed, renamed and of each other type, read-only fields, masks, oneofs, values and queries; the last"
         " column counts those that the schema and the stand-in both refuse, and none is taken by either. What Google"
         " itself takes is excused by name. Answers are made wrong the same way, and the judge of answers refuses each.",
