@@ -25,7 +25,7 @@ class SlidingWindow:
     that present, and count as well wherever the clock comes to the time they were made at.
     """
 
-    __slots__ = ("_amounts", "_first", "_left", "_now", "_stranded", "_times", "span", "total")
+    __slots__ = ("_amounts", "_first", "_left", "_now", "_settled_until", "_stranded", "_times", "span", "total")
 
     def __init__(self, span: int) -> None:
         if span <= 0:
@@ -40,6 +40,8 @@ class SlidingWindow:
         self._now = 0
         self._stranded: list[tuple[int, int, int]] = []
         """(counts from, made at, micros) of records that the clock has jumped back over."""
+        self._settled_until = 0
+        """Before this instant none of them can be forgotten, so nobody needs to look."""
         self._left: list[tuple[int, int]] = []
         """(made at, micros) of what long steps forward freed, should the clock come back."""
 
@@ -50,7 +52,7 @@ class SlidingWindow:
             self._turn_back(now)
         if self._first < len(self._times) and self._times[self._first] <= now - self.span:
             self._forget(now - self.span, now - before > self.span // LONG_STEP)
-        if self._stranded:
+        if self._stranded and now >= self._settled_until:
             self._forget_stranded(now)
         return self.total
 
@@ -73,7 +75,7 @@ class SlidingWindow:
             before, self._now = self._now, now
             if now < before:
                 self._turn_back(now)
-            if self._stranded:
+            if self._stranded and now >= self._settled_until:
                 self._forget_stranded(now)
             first, times = self._first, self._times
             oldest = now - self.span
@@ -138,7 +140,7 @@ class SlidingWindow:
         if amount < 0:
             raise ValueError(f"a spend is not negative, was {amount}")
         if at > self._now:  # written down before the clock jumped back
-            self._stranded.append((self._now, at, amount))
+            self._strand([(self._now, at, amount)])
             self.total += amount
             return self._now
         if self._first < len(self._times):
@@ -204,7 +206,16 @@ class SlidingWindow:
                 self.total -= amount
                 self._left.append((made, amount))
         del self._left[:-MOST_LEFT]
-        self._stranded = kept
+        self._stranded = []
+        self._strand(kept)
+
+    def _strand(self, records: list[tuple[int, int, int]]) -> None:
+        """Keep records that the clock jumped back over."""
+        if not records:
+            return
+        first = min(since for since, _, _ in records) + self.span
+        self._settled_until = min(self._settled_until, first) if self._stranded else first
+        self._stranded += records
 
     def _turn_back(self, now: int) -> None:
         times, amounts = self._times, self._amounts
@@ -222,4 +233,5 @@ class SlidingWindow:
                 self.total += amount
             else:
                 self._left.append((made, amount))
-        self._stranded = stranded
+        self._stranded = []
+        self._strand(stranded)
