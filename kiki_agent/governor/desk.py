@@ -125,6 +125,9 @@ class Desk:
         self.open[subject] = made
         self._store.submit(lambda connection: suggestions.insert(connection, self._ledger, made))
         self._signals.publish("suggestion", {"at": now, "suggestion_id": made.suggestion_id, "state": "open"})
+        title = f"{connector}: suggestions wait for a person"
+        text = "Look at them on the page or with kiki-agent approvals list."
+        self._governor.tell("INFO", title, text, connector)  # told once an hour, however many there are
         return made
 
     def would_have(self, intents: Sequence[Intent], held_by: str, now: Instant) -> None:

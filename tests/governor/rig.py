@@ -104,6 +104,13 @@ class House:
         await self.agent.store.drain()
         await asyncio.sleep(0)
 
+    async def reread(self, connector: str) -> None:
+        """Let the agent read a platform's campaigns now."""
+        poller = next(each for each in self.agent.pollers if each.connector == connector)
+        poller._campaigns_at = None
+        with simulated_world():
+            await poller.tick(self.clock.now())
+
     async def get(self, path: str) -> Any:
         """The JSON of a GET that succeeds."""
         answer = await self.client.get(path)
