@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, Generic
 from pydantic import BaseModel
 from typing_extensions import TypeVar
 
-from kiki_agent.hooks.guard import GuardedHttp
 from kiki_agent.hooks.http import HttpClient
+from kiki_agent.hooks.http_guarded import GuardedHttp
 from kiki_agent.hooks.rng import Rng
 from kiki_agent.hooks.state import PluginState
 from kiki_agent.hooks.tasks import InstanceTasks

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from kiki_agent.errors import Bug, PluginError, RateLimited, Rejected, Temporary, UnknownOutcome, Unsupported
-from kiki_agent.hooks.http import HttpAnswer, HttpClient
 from kiki_agent.hooks.specs import Verb
 from kiki_agent.hooks.tasks import Work, work
 from kiki_agent.model import SECOND, Instant, Intent, IntentKind, Outcome, Receipt
@@ -119,6 +118,7 @@ class Guard:
         self._waits = {READ: 0, WRITE: 0}
         """Instants named by RateLimited answers, by class of operation."""
         self._last_read = 0
+        self._last_failure = {READ: "", WRITE: ""}
         self._durations = array("d")
         self._next_duration = 0
         self.set_limit(limit)
@@ -186,6 +186,8 @@ class Guard:
         if let_in.breaker is None or self.rule is None:
             return
         ok = not is_failure(verb, answer)
+        if isinstance(answer, PluginError) and not ok:
+            self._last_failure[WRITE if verb.writes else READ] = f"{type(answer).__name__}: {answer}"[:300]
         if ok and self.clock.speed > 0:
             took = slowest_s or seconds
             ok = took <= (self.rule.slow_bid_s if verb.name == "place_bid" else self.rule.slow_call_s)
@@ -208,7 +210,7 @@ class Guard:
         free_at = breaker.peek(now) if breaker is not None else 0
         if free_at:
             self.counts.broken += 1
-            return Rejected(self._open_text(free_at - now), "CIRCUIT_OPEN")
+            return Rejected(self._open_text(WRITE, free_at - now), "CIRCUIT_OPEN")
         return None
 
     def changes_from(self, now: Instant) -> Instant:
@@ -325,14 +327,13 @@ class Guard:
 
     def _broken(self, verb: Verb, wait: int) -> PluginError:
         self.counts.broken += 1
-        text = self._open_text(wait)
+        text = self._open_text(WRITE if verb.writes else READ, wait)
         return Rejected(text, "CIRCUIT_OPEN") if verb.writes else Temporary(text)
 
-    def _open_text(self, wait: int) -> str:
-        return (
-            f"{self.connector} failed again and again, so nothing is sent to it; "
-            f"it is tried again in {max(wait, 0) / SECOND:.0f} s"
-        )
+    def _open_text(self, kind: str, wait: int) -> str:
+        text = f"{self.connector} failed again and again, so nothing is sent to it for {max(wait, 0) / SECOND:.0f} s"
+        last = self._last_failure[kind]
+        return f"{text}; the last failure was {last}" if last else text
 
     def _count_limited(self) -> None:
         self.counts.rate_limited += 1
@@ -348,32 +349,6 @@ class Guard:
             return
         self._durations[self._next_duration] = seconds
         self._next_duration = (self._next_duration + 1) % LATENCIES
-
-
-class GuardedHttp:
-    """An `HttpClient` whose every request is counted, and held back when the vendor's limit is reached."""
-
-    def __init__(self, inner: HttpClient, guard: Guard) -> None:
-        self.inner = inner
-        self._guard = guard
-
-    async def request(
-        self,
-        method: str,
-        url: str,
-        *,
-        headers: Mapping[str, str] | None = None,
-        params: Mapping[str, str] | None = None,
-        body: bytes | None = None,
-        timeout_s: float = 10,
-    ) -> HttpAnswer:
-        """As `HttpClient.request`; raises RateLimited when the request was held back, so that it never left."""
-        await self._guard.request()
-        return await self.inner.request(method, url, headers=headers, params=params, body=body, timeout_s=timeout_s)
-
-    async def close(self) -> None:
-        """Let go of all connections."""
-        await self.inner.close()
 
 
 def rank(verb: Verb, args: tuple[object, ...]) -> tuple[Priority, bool]:

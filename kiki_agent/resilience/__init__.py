@@ -5,7 +5,8 @@ configuration, changed at run time, remembered over a restart and put on record.
 belong to the shield, which is asked to take them.
 """
 
+from kiki_agent.resilience.changes import ConnectorChange, RulesChange, Unusable
 from kiki_agent.resilience.overrides import Overrides
-from kiki_agent.resilience.resilience import ConnectorChange, Resilience, RulesChange, Unusable
+from kiki_agent.resilience.resilience import Resilience
 
 __all__ = ["ConnectorChange", "Overrides", "Resilience", "RulesChange", "Unusable"]

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 
 from kiki_agent.config import ConnectorSettings, ResilienceSettings, Settings
-from kiki_agent.errors import KikiError
 from kiki_agent.hooks.guard import CircuitRule, Guard
 from kiki_agent.hooks.instance import Instance
 from kiki_agent.hooks.rng import Rng
 from kiki_agent.ledger import Ledger
 from kiki_agent.model import SECOND, DecisionSource, Instant, Platform
 from kiki_agent.model.money import micros_from_text
+from kiki_agent.resilience.changes import ConnectorChange, RulesChange, Unusable, from_ints, to_ints
 from kiki_agent.resilience.overrides import EVERYWHERE, Overrides, Value, write
 from kiki_agent.resilience.windows import CallWindows, read_windows
 from kiki_agent.runtime.breaker import Circuit
@@ -30,40 +30,6 @@ from kiki_agent.value import Value as ValueService
 _log = get_logger("resilience")
 
 Worth = tuple[int, DecisionSource, str]
-
-
-class Unusable(KikiError):
-    """A change that makes no sense; `field` says which part of it."""
-
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(f"{field}: {message}")
-        self.field = field
-        self.message = message
-
-
-@dataclass(frozen=True, slots=True)
-class ConnectorChange:
-    """What a person wants of one connector; a key that is absent stays, None takes an earlier change back."""
-
-    max_budget_micros: Mapping[str, int | None] = field(default_factory=dict)
-    """Empty, or `{"max_budget_micros": ...}`: most that may be spent within the window."""
-    enabled: Mapping[str, bool | None] = field(default_factory=dict)
-    rate_limit: Mapping[str, Mapping[str, float | int] | None] = field(default_factory=dict)
-    """Empty, or `{"rate_limit": {calls, window_s, burst}}` with the parts to change."""
-    circuit: Mapping[str, Mapping[str, float | int] | None] = field(default_factory=dict)
-    """The same with failure_threshold, slow_call_ms, slow_batch_ms, reset_timeout_s, half_open_successes."""
-    close_circuit: bool = False
-    """Close the circuit now; not remembered."""
-
-
-@dataclass(frozen=True, slots=True)
-class RulesChange:
-    """What a person wants for all connectors; only what is to change."""
-
-    rules: Mapping[str, float | int] = field(default_factory=dict)
-    multipliers: Mapping[str, float] = field(default_factory=dict)
-    max_history: int | None = None
-    min_samples: int | None = None
 
 
 class Resilience:
@@ -165,7 +131,7 @@ class Resilience:
         """What holds for connectors that say nothing else."""
         configured = self._settings.resilience
         changed = self._overrides.of(EVERYWHERE).get("rules")
-        return configured if not isinstance(changed, dict) else configured.model_copy(update=_from_ints(changed))
+        return configured if not isinstance(changed, dict) else configured.model_copy(update=from_ints(changed))
 
     @property
     def multipliers(self) -> dict[str, float]:
@@ -258,7 +224,7 @@ class Resilience:
         wanted: dict[str, Value | None] = {}
         mine = self._overrides.of(EVERYWHERE)
         if change.rules:
-            wanted["rules"] = {**_dict(mine.get("rules")), **_to_ints(change.rules)}
+            wanted["rules"] = {**_dict(mine.get("rules")), **to_ints(change.rules)}
         if change.multipliers:
             permille = {name: round(value * 1_000) for name, value in change.multipliers.items()}
             wanted["multipliers"] = {**_dict(mine.get("multipliers")), **permille}
@@ -287,7 +253,7 @@ class Resilience:
     def _rule(self, connector: str, table: ConnectorSettings) -> CircuitRule:
         found: dict[str, float | int] = dict(self.rules.model_dump(exclude={"multipliers", "read_retries"}))
         found |= table.circuit.model_dump(exclude_none=True)
-        found |= _from_ints(_dict(self._overrides.of(connector).get("circuit")))
+        found |= from_ints(_dict(self._overrides.of(connector).get("circuit")))
         return CircuitRule(
             failures=int(found["failure_threshold"]),
             slow_bid_s=found["slow_call_ms"] / 1_000,
@@ -338,7 +304,7 @@ class Resilience:
                 return {"circuit": None}
             if not wanted:
                 return {}
-            return {"circuit": {**_dict(self._overrides.of(connector).get("circuit")), **_to_ints(wanted)}}
+            return {"circuit": {**_dict(self._overrides.of(connector).get("circuit")), **to_ints(wanted)}}
         return {}
 
     def _switch(self, connector: str, *, on: bool) -> None:
@@ -387,22 +353,3 @@ def _micros(text: str | None) -> int | None:
 
 def _dict(value: Value | None) -> dict[str, int]:
     return value if isinstance(value, dict) else {}
-
-
-def _to_ints(values: Mapping[str, float | int]) -> dict[str, int]:
-    """Seconds as microseconds: what is stored and hashed holds no fractions."""
-    return {
-        name.removesuffix("_s") + "_us" if name.endswith("_s") else name: round(
-            value * SECOND if name.endswith("_s") else value
-        )
-        for name, value in values.items()
-    }
-
-
-def _from_ints(values: Mapping[str, int]) -> dict[str, float | int]:
-    return {
-        name.removesuffix("_us") + "_s" if name.endswith("_us") else name: value / SECOND
-        if name.endswith("_us")
-        else value
-        for name, value in values.items()
-    }
