@@ -538,6 +538,16 @@ async def test_no_secret_is_in_any_error_log_or_repr(rig: Rig, capfd: pytest.Cap
     assert not [text for text in texts if text.startswith("Bug(")]
 
 
+def test_what_looks_like_a_token_is_never_shown_and_no_half_of_one_either() -> None:
+    speaker = Speaker("m", "v26.0", (TOKEN, "abc"))
+    assert (
+        speaker.shown("Malformed access token EAAB1234567890abcdefg for an abc")
+        == "Malformed access token *** for an abc"
+    )
+    assert "canary" not in speaker.shown("x" * 190 + TOKEN)
+    assert len(speaker.shown("y" * 10_000)) == errors.MAX_TEXT
+
+
 async def test_a_wrong_token_is_quoted_by_meta_and_not_by_us() -> None:
     async with running(campaigns=36, history_days=1, access_token="EAAcanary9999wrong") as rig:
         with pytest.raises(AuthExpired, match=r"\*\*\*") as caught:
