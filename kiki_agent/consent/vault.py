@@ -149,7 +149,8 @@ class Vault:
 
     def _add(self, lines: list[Erased]) -> None:
         self.erasures.add(lines)
-        self._refused = self.erasures.refused
+        for each in lines:
+            (self._refused.discard if each.lifted else self._refused.add)(each.mark)
 
     # -- grants that have ended -------------------------------------------------------------------------------------
 

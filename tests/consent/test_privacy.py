@@ -376,6 +376,34 @@ async def test_tokens_say_nothing_and_are_never_given_twice(room: Room) -> None:
     assert again not in first
 
 
+async def test_keys_that_cannot_be_written_allow_nothing(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk of the keys is full: no grant counts, a revocation counts at once, an erasure is not said to be done."""
+    await room.consents.grant("anna", T, NOON)
+    real, full = room.vault._seat.run, [True]
+
+    async def run(work: object) -> object:
+        if full[0]:
+            raise sqlite3.OperationalError("database or disk is full")
+        return await real(work)  # type: ignore[type-var]
+
+    monkeypatch.setattr(room.vault._seat, "run", run)
+    with pytest.raises(StoreError):
+        await room.consents.grant("bob", T, NOON)
+    assert room.consents.basis("bob", T, "meta", NOON) == DENIED
+    assert room.consents.basis("anna", T, "meta", NOON) != DENIED
+    with pytest.raises(StoreError):
+        await room.consents.revoke("anna", T, NOON)
+    assert room.consents.basis("anna", T, "meta", NOON) == DENIED
+    with pytest.raises(StoreError):
+        await room.privacy.erase("anna", NOON)
+    with pytest.raises(StoreError):
+        await read_customers(room, "carol")
+    assert await room.rows("SELECT count(*) FROM customers") == [(0,)]
+    full[0] = False
+    await room.privacy.erase("anna", NOON)
+    assert b"anna" not in room.bytes()
+
+
 async def test_a_file_that_holds_no_keys_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.keys").write_bytes(b"this is no database, and it is long enough to be looked at" * 20)
     with pytest.raises(StoreError):
