@@ -104,6 +104,8 @@ def approvals_list(options: Options, everything: bool) -> None:
 
 
 def _what(each: dict[str, Any]) -> str:
+    if not each["changes"]:
+        return "an allocation"
     first, more = each["changes"][0], len(each["changes"]) - 1
     also = f" and {more} more" if more else ""
     return f"{first['lever']} of {first['campaign_id']} {first['before']} -> {first['after']}{also}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
@@ -13,7 +13,7 @@ from kiki_agent.accounts import Accounts
 from kiki_agent.config import Settings
 from kiki_agent.errors import Denied
 from kiki_agent.governor import outside, rollback, suggestions
-from kiki_agent.governor.changes import Change, entity_of_intent, standing_value
+from kiki_agent.governor.changes import Change, entity_of_intent, standing_value, to_json
 from kiki_agent.governor.holds import Hold
 from kiki_agent.governor.levels import Level
 from kiki_agent.governor.orders import Order, Orders, order_id
@@ -22,7 +22,7 @@ from kiki_agent.governor.reasons import Held
 from kiki_agent.governor.rollback import RollbackPlan
 from kiki_agent.governor.suggestions import Suggestion, ended, suggestion_id
 from kiki_agent.ledger import Ledger, Outbox
-from kiki_agent.model import SECOND, Instant, Intent
+from kiki_agent.model import SECOND, Instant, Intent, micros_from_text
 from kiki_agent.runtime.signals import Signals
 from kiki_agent.shield import Shield
 from kiki_agent.store import Store
@@ -55,6 +55,8 @@ class Desk:
         self._shield = shield
         self._signals = signals
         self._lives = round(settings.governor.suggestion_s * SECOND)
+        above = settings.governor.approval_above
+        self._approval_above = None if above is None else micros_from_text(above)
         self._hold_span = round(settings.governor.outside_hold_s * SECOND)
         self.orders = Orders(store, ledger, outbox, accounts, self._permit, settings.currency)
         self.open: dict[str, Suggestion] = {}
@@ -111,7 +113,7 @@ class Desk:
                 return None
             self._end(ended(known, "replaced", "agent", now))
         made = Suggestion(
-            suggestion_id(subject, now),
+            suggestion_id(subject, now, to_json(changes)),
             kind,
             subject,
             connector,
@@ -129,6 +131,43 @@ class Desk:
         text = "Look at them on the page or with kiki-agent approvals list."
         self._governor.tell("INFO", title, text, connector)  # told once an hour, however many there are
         return made
+
+    def needs_approval(self, raised_micros: int) -> bool:
+        """Whether a raise of a budget waits for a person."""
+        return self._approval_above is not None and raised_micros > self._approval_above
+
+    def suggest_allocation(self, wish: Mapping[str, str | int | None], why: str, now: Instant) -> Suggestion:
+        """Put a raise of an allocation before people. `wish` is what `Shield.allocate` takes, and `before_micros`."""
+        subject = f"allocation/{wish['campaign_id']}"
+        known = self.open.get(subject)
+        if known is not None:
+            self._end(ended(known, "replaced", "agent", now))
+        facts = json.dumps({"allocation": dict(wish)}, sort_keys=True)
+        ends = Instant(now + self._lives)
+        made = Suggestion(
+            suggestion_id(subject, now, facts), "change", subject, "", why, Held.APPROVAL.value, (), facts, now, ends
+        )
+        self.open[subject] = made
+        self._store.submit(lambda connection: suggestions.insert(connection, self._ledger, made))
+        self._signals.publish("suggestion", {"at": now, "suggestion_id": made.suggestion_id, "state": "open"})
+        return made
+
+    async def _allocate(self, found: Suggestion, now: Instant) -> None:
+        """Give the campaign what was approved. Raises Denied."""
+        wish = json.loads(found.facts)["allocation"]
+        stands = await self._shield.budget(wish["campaign_id"])
+        if (stands.budget_micros if stands is not None else 0) != wish["before_micros"]:
+            await self._end(ended(found, "stale", "agent", now, "the allocation has changed"))
+            raise Denied(Held.MOVED, f"suggestion {found.suggestion_id} is stale: the allocation has changed")
+        await self._shield.allocate(
+            wish["campaign_id"],
+            wish["budget_micros"],
+            wish["currency"],
+            now,
+            pacing=wish["pacing"],
+            start_at=wish["start_at"],
+            end_at=wish["end_at"],
+        )
 
     def would_have(self, intents: Sequence[Intent], held_by: str, now: Instant) -> None:
         """Note what would have been done, once per lever and wish."""
@@ -203,6 +242,10 @@ class Desk:
                 if self._governor.standing(connector).level is Level.WATCH:
                     raise Denied(Held.WATCH, f"{connector} is only watched; raise its level first")
             decided = ended(found, "approved", by, now, note)
+            if not found.changes:
+                await self._allocate(found, now)
+                await self._end(decided)
+                return decided, None
             if found.kind == "shift":
                 self._asked.add(str(json.loads(found.facts)["shift_id"]))
             await self._end(decided)
@@ -217,8 +260,9 @@ class Desk:
         async with self._deciding:
             found = await self._decidable(name, now, moved_is_fine=True)
             changes = found.changes
-            wanted = changes[-1].after if found.kind == "change" else sum(abs(c.after - c.before) for c in changes)
-            self._declined[found.subject] = (wanted, Instant(now + self._lives))
+            if changes:
+                wanted = changes[-1].after if found.kind == "change" else sum(abs(c.after - c.before) for c in changes)
+                self._declined[found.subject] = (wanted, Instant(now + self._lives))
             decided = ended(found, "declined", by, now, note)
             await self._end(decided)
             return decided

@@ -39,9 +39,9 @@ class Suggestion:
     note: str = ""
 
 
-def suggestion_id(subject: str, made_at: int) -> str:
+def suggestion_id(subject: str, made_at: int, what: str) -> str:
     """Id derived from the fact: 24 hexadecimal characters."""
-    return hashlib.sha256(f"suggestion\x1f{subject}\x1f{made_at}".encode()).hexdigest()[:24]
+    return hashlib.sha256(f"suggestion\x1f{subject}\x1f{made_at}\x1f{what}".encode()).hexdigest()[:24]
 
 
 _COLUMNS = (

@@ -95,6 +95,17 @@ def _level(services: Services, connector: str) -> shapes.LevelItem:
 
 
 def _suggestion(each: Suggestion, currency: str, name: Namer) -> shapes.SuggestionNote:
+    if not each.changes:  # a raise of an allocation
+        return shapes.SuggestionNote(
+            id=each.suggestion_id,
+            what=each.why,
+            why=words.why(each.held_by),
+            changes=[],
+            unit="",
+            raises=True,
+            made_at=iso(each.made_at),
+            expires_at=iso(each.expires_at),
+        )
     first, more = each.changes[0], len(each.changes) - 1
     raises = net(each.changes) > 0 or any(change.raises for change in each.changes if change.kind != "set_budget")
     if each.kind == "shift":

@@ -61,7 +61,8 @@ _VALUE = (
 _MONEY = (
     post("/api/v1/allocate", OPERATE, "money", "Give a campaign a budget, or change it", money.allocate,
          money_shapes.AllocateBody,
-         {200: money_shapes.AllocationAnswer, 201: money_shapes.AllocationAnswer}, problems=(409, 503)),
+         {200: money_shapes.AllocationAnswer, 201: money_shapes.AllocationAnswer,
+          202: money_shapes.PendingAllocation}, problems=(409, 503)),
     get("/api/v1/budget/{campaign_id}", VIEW, "money", "A campaign's allocation and its use", money.budget, Nothing,
         money_shapes.BudgetAnswer, problems=(404, 503)),
     post("/api/v1/check", OPERATE, "money", "Whether a bid would be allowed", money.check, money_shapes.CheckBody,

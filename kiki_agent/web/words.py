@@ -85,6 +85,7 @@ RESTS = {
 """The same in two or three words."""
 
 WHY = SENTENCES | {
+    "APPROVAL": "it is above the amount that needs your approval",
     "KILL_SWITCH": "spending was stopped by a person",
     "MANUAL": "asked for by a person",
 }

@@ -207,3 +207,28 @@ async def test_a_breach_lowers_the_level_by_itself_and_tells(start: Start) -> No
     assert house.rows(told, f"{name}: the agent only suggests from now on") == [(1,)]
     # cuts for safety still go out there: nothing runs above its cap
     assert not house.agent.accounts.table.active[slice(*house.agent.accounts.table.bounds[name])].any()
+
+
+async def test_a_raise_of_an_allocation_above_the_threshold_waits_for_a_person(start: Start) -> None:
+    house = await start(governor__approval_above="100")
+    given = await house.post("/api/v1/allocate", 201, campaign_id="c1", budget=90)
+    assert given["status"] == "active"
+    asked = await house.post("/api/v1/allocate", 202, campaign_id="c1", budget=200, pacing="accelerated")
+    assert (asked["status"], asked["budget"]) == ("pending_approval", 90)
+    assert (await house.get("/api/v1/budget/c1"))["budget"] == 90
+    again = await house.post("/api/v1/allocate", 202, campaign_id="c1", budget=300)
+    await house.post(f"/api/v1/suggestions/{asked['suggestion_id']}/approve", 409)  # replaced
+    waiting = await house.get("/api/v1/overview")
+    assert [each["id"] for each in waiting["governor"]["suggestions"]] == [again["suggestion_id"]]
+    await house.post(f"/api/v1/suggestions/{again['suggestion_id']}/approve")
+    assert (await house.get("/api/v1/budget/c1"))["budget"] == 300
+    # one that the allocation has passed by is stale; lowering needs nobody; nonsense is refused before anybody is asked
+    late = await house.post("/api/v1/allocate", 202, campaign_id="c1", budget=500)
+    await house.post("/api/v1/allocate", 200, campaign_id="c1", budget=310)
+    await house.post(f"/api/v1/suggestions/{late['suggestion_id']}/approve", 409)
+    assert (await house.get("/api/v1/budget/c1"))["budget"] == 310
+    await house.post("/api/v1/allocate", 200, campaign_id="c1", budget=50)
+    await house.post("/api/v1/allocate", 422, campaign_id="c2", budget=500, currency="JPYX")
+    new = await house.post("/api/v1/allocate", 202, campaign_id="c2", budget=500)
+    await house.post(f"/api/v1/suggestions/{new['suggestion_id']}/decline")
+    assert (await house.client.get("/api/v1/budget/c2")).status == 404

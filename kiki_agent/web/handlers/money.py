@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from kiki_agent.model import iso
+from kiki_agent.model import decimal_text, iso
 from kiki_agent.shield import AllocationView
+from kiki_agent.shield.allocations import check_wish
 from kiki_agent.web.endpoint import Call, answer
 from kiki_agent.web.problem import Problem
 from kiki_agent.web.services import basis_of, need
@@ -17,6 +18,7 @@ from kiki_agent.web.shapes.money import (
     CheckAnswer,
     CheckBody,
     PacingState,
+    PendingAllocation,
     ReleaseAnswer,
     ReleaseBody,
     SpendBody,
@@ -24,20 +26,34 @@ from kiki_agent.web.shapes.money import (
 
 
 async def allocate(call: Call, body: AllocateBody) -> web.Response:
-    """Give a campaign a budget (201), or change what it has (200)."""
+    """Give a campaign a budget (201), or change what it has (200); above the approval limit it waits (202)."""
     services = call.services
     shield = need(services.shield, "syncshield")
     currency = body.currency or services.settings.currency
     known = await shield.budget(body.campaign_id)
     start, end = body.span
+    pacing = body.pacing or (known.pacing if known else "even")
+    start = start if start is not None or known is None else known.start_at
+    end = end if end is not None or known is None else known.end_at
+    before = 0 if known is None else known.budget_micros
+    desk = None if services.governor is None else services.governor.desk
+    if desk is not None and desk.needs_approval(body.budget - before):
+        check_wish(body.budget, currency, pacing, start, end)
+        wish: dict[str, str | int | None] = {
+            "campaign_id": body.campaign_id,
+            "budget_micros": body.budget,
+            "before_micros": before,
+            "currency": currency,
+            "pacing": pacing,
+            "start_at": start,
+            "end_at": end,
+        }
+        amounts = f"{decimal_text(before, currency)} to {decimal_text(body.budget, currency)} {currency}"
+        why = f"A person wants to raise the allocation of {body.campaign_id} from {amounts}"
+        made = desk.suggest_allocation(wish, why, services.clock.now())
+        return answer(_pending(body.campaign_id, currency, known, made.suggestion_id), 202)
     changed = await shield.allocate(
-        body.campaign_id,
-        body.budget,
-        currency,
-        services.clock.now(),
-        pacing=body.pacing or (known.pacing if known else "even"),
-        start_at=start if start is not None or known is None else known.start_at,
-        end_at=end if end is not None or known is None else known.end_at,
+        body.campaign_id, body.budget, currency, services.clock.now(), pacing=pacing, start_at=start, end_at=end
     )
     return answer(_allocation(changed), 201 if known is None else 200)
 
@@ -101,6 +117,19 @@ async def release(call: Call, body: ReleaseBody) -> web.Response:
     services = call.services
     await need(services.shield, "syncshield").release_reservation(body.reservation_id, services.clock.now())
     return answer(ReleaseAnswer(released=True, reservation_id=body.reservation_id))
+
+
+def _pending(campaign_id: str, currency: str, known: AllocationView | None, name: str) -> PendingAllocation:
+    """What stands until a person approved."""
+    return PendingAllocation(
+        campaign_id=campaign_id,
+        budget=number(0 if known is None else known.budget_micros, currency),
+        currency=currency,
+        spent=number(0 if known is None else known.spent_micros, currency),
+        remaining=number(0 if known is None else known.remaining_micros, currency),
+        status="pending_approval",
+        suggestion_id=name,
+    )
 
 
 def _allocation(found: AllocationView) -> AllocationAnswer:

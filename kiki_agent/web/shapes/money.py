@@ -42,6 +42,12 @@ class AllocationAnswer(Answer):
     status: str
 
 
+class PendingAllocation(AllocationAnswer):
+    """What stands while a raise waits for approval; the status is pending_approval."""
+
+    suggestion_id: str
+
+
 class PacingState(Answer):
     """Where an allocation stands on its way."""
 
