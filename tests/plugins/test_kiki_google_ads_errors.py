@@ -31,7 +31,6 @@ READS: dict[str, tuple[Any, ...]] = {
     "fetch_performance": (WINDOW, None),
     "fetch_spend": (SINCE,),
 }
-JSON = {"content-type": "application/json; charset=UTF-8"}
 
 
 def budget(rig: Rig, place: int = 0) -> Any:

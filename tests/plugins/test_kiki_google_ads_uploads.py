@@ -7,30 +7,12 @@ from typing import Any
 import pytest
 
 from kiki_agent.errors import Rejected
-from kiki_agent.model import IntentKind
 from kiki_agent.sandbox import Fault
-from tests.contracts.google_rig import ACTION, STEPS, Rig, google
-
-BUDGET, STATUS, ADJUST, PLACE = (
-    IntentKind.SET_BUDGET,
-    IntentKind.SET_STATUS,
-    IntentKind.ADJUST_BID,
-    IntentKind.PLACE_BID,
-)
-CURRENCIES = tuple(STEPS)
+from tests.contracts.google_rig import ACTION, google
 
 
 def told(receipts: Any) -> list[tuple[str, str]]:
     return [(each.outcome.value, each.reason) for each in receipts]
-
-
-def moved(rig: Rig) -> list[tuple[str, int, int]]:
-    """Kind, campaign and amount of every effect."""
-    first = rig.market.span(rig.desk.place)[0]
-    return [(each.kind, each.campaign - first, each.after) for each in rig.effects.recent()]
-
-
-# ---- conversions
 
 
 async def test_conversions_carry_value_order_and_consent() -> None:
