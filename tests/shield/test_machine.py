@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import Coroutine
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ from kiki_agent.errors import Denied
 from kiki_agent.ledger import Ledger
 from kiki_agent.model import DAY, HOUR, MINUTE, SECOND, Instant, SpendReport, SpendRow, local_day
 from kiki_agent.shield import Caps, LevelRequest, Permit, Shield
+from kiki_agent.shield.window import LONG_STEP
 from kiki_agent.store import Store
 from tests.shield.conftest import NOON
 from tests.shield.conftest import settings as agent_settings
@@ -27,6 +29,18 @@ ZONE = "America/New_York"
 moves = st.one_of(
     st.integers(0, 10), st.integers(0, 2 * SPAN), st.just(SPAN), st.integers(0, 30 * HOUR), st.integers(-HOUR, 0)
 )
+
+
+@dataclass(frozen=True)
+class Counted:
+    """A spend that the window counts."""
+
+    since: int
+    """From here it counts; where the clock jumped back over it, the instant it came back to."""
+    made: int
+    amount: int
+    jumped: bool = False
+    revived: bool = False
 
 
 class Money(RuleBasedStateMachine):
@@ -42,7 +56,9 @@ class Money(RuleBasedStateMachine):
         self.daily, self.window = 2_000, 600
         self.day = local_day(NOON, ZONE)
         self.placed: list[tuple[str, int]] = []
-        self.in_window: list[tuple[int, int]] = []
+        self.in_window: list[Counted] = []
+        self.left: list[Counted] = []
+        """What a step forward freed that may have been a jump."""
         self.reserved: dict[str, int] = {}
         self.went_back = False
         self.open()
@@ -73,7 +89,7 @@ class Money(RuleBasedStateMachine):
         return sum(amount for day, amount in self.placed if day == self.day)
 
     def windowed(self) -> int:
-        return sum(amount for at, amount in self.in_window if self.now < at + SPAN)
+        return sum(each.amount for each in self.in_window)
 
     def held(self) -> int:
         return sum(self.reserved.values())
@@ -91,9 +107,25 @@ class Money(RuleBasedStateMachine):
         before, self.now = self.now, Instant(self.now + by)
         if self.now < before:
             self.went_back = True
-            self.in_window = [(min(at, self.now), amount) for at, amount in self.in_window if before < at + SPAN]
-        else:
-            self.in_window = [(at, amount) for at, amount in self.in_window if self.now < at + SPAN]
+            back, self.left = self.left, []
+            for each in back:
+                stays = self.now < each.made + SPAN
+                (self.in_window if stays else self.left).append(
+                    replace(each, jumped=True, revived=True) if stays else each
+                )
+            self.in_window = [
+                replace(each, since=min(each.since, self.now), jumped=each.jumped or each.since > self.now)
+                for each in self.in_window
+            ]
+        long_step = by > SPAN // LONG_STEP
+        for each in list(self.in_window):
+            if self.now < each.since + SPAN:
+                continue
+            self.in_window.remove(each)
+            if each.jumped and each.made <= self.now < each.made + SPAN:
+                self.in_window.append(replace(each, since=each.made))
+            elif each.jumped or long_step:
+                self.left.append(each)
         self.day = max(self.day, local_day(self.now, ZONE))
         self.shield.status("meta", self.now)
 
@@ -127,7 +159,7 @@ class Money(RuleBasedStateMachine):
             self.run(self.shield.commit(permit, self.now, spent_micros=cost))
             if cost:
                 self.placed.append((self.day, cost))
-                self.in_window.append((self.now, cost))
+                self.in_window.append(Counted(self.now, self.now, cost))
 
     @rule(daily=st.integers(0, 3_000), window=st.integers(0, 1_000))
     def caps_change(self, daily: int, window: int) -> None:
@@ -139,9 +171,13 @@ class Money(RuleBasedStateMachine):
         self.run(self.store.close())
         self.open()
         if self.went_back:  # written times are those of the clock before the jump, so records may count for longer
-            rebuilt = list(self.shield._books["meta"].window.records())
-            assert sum(amount for _, amount in rebuilt) >= self.windowed()
-            self.in_window = rebuilt
+            window = self.shield._books["meta"].window
+            # what a step forward freed may have left the database with it
+            assert window.total >= self.windowed() - sum(each.amount for each in self.in_window if each.revived)
+            jumped = {(since, amount) for since, _, amount in window._stranded}
+            self.in_window = [Counted(at, at, amount) for at, amount in window.records() if (at, amount) not in jumped]
+            self.in_window += [Counted(since, made, amount, True) for since, made, amount in window._stranded]
+        self.left = []
 
     @invariant()
     def shield_and_model_agree(self) -> None:
