@@ -221,7 +221,11 @@ Tables = Mapping[str, Mapping[str, object]]
 
 @asynccontextmanager
 async def running(
-    folder: Path, tables: Tables, *, resilience: Mapping[str, object] | None = None
+    folder: Path,
+    tables: Tables,
+    *,
+    resilience: Mapping[str, object] | None = None,
+    bidding: Mapping[str, object] | None = None,
 ) -> AsyncIterator[Rig]:
     """An agent with these connector tables, each with a vendor of its own; `plugin` defaults to `vendor`."""
     plugins = _plugins(folder)
@@ -247,6 +251,7 @@ async def running(
                 "plugins": {"allow": ["vendor"], "folder": str(plugins)},
                 "connector": connector,
                 "resilience": resilience or {},
+                "bidding": bidding or {},
                 "optimizer": {"enabled": False},
             }
         )

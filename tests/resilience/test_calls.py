@@ -13,6 +13,7 @@ from kiki_agent.hooks.caller import MAX_RUNNING
 from kiki_agent.hooks.guard import Guard
 from kiki_agent.model import DecisionSource, Intent, IntentKind, Receipt
 from kiki_agent.runtime.breaker import Circuit
+from kiki_agent.runtime.driver import LiveDriver
 
 from .rig import Rig, Tables, running
 
@@ -297,3 +298,22 @@ async def test_others_tick_on_beside_a_platform_that_fails_m14(tmp_path: Path, f
             assert (found["circuit"]["state"], found["connected"], found["api_version"]) == ("closed", True, "v7")
         rig.vendors["meta"].released.set()
         driven["meta"].cancel()
+
+
+async def test_under_the_live_driver_the_loops_of_others_keep_their_rhythm_m14(tmp_path: Path) -> None:
+    """A platform that never answers holds up its own loop; that of each other one, and the bidding, tick on."""
+    tables: Tables = {name: {"timeout_s": 30} for name in ("meta", "tiktok", "linkedin")}
+    often = {"interval_s": 0.1, "deadline_s": 0.1, "poll_interval_s": 0.1}
+    async with running(tmp_path, tables, bidding=often) as rig:
+        rig.vendors["meta"].fault = "hang"
+        health, driver = rig.agent.supervisor.health, LiveDriver()
+        driven = asyncio.create_task(driver.run(rig.agent.supervisor, rig.clock))
+        others = ("poll:tiktok", "poll:linkedin", "bidding")
+        while min(health[name].ticks for name in others) < 15:  # noqa: ASYNC110 - loops tell nobody that they ticked
+            await asyncio.sleep(0.01)
+        assert (health["poll:meta"].ticks, health["poll:meta"].last_success) == (1, None)
+        assert rig.vendors["meta"].asked == ["capabilities"], "its first call is still under way"
+        assert [health[name].failures for name in others] == [0, 0, 0]
+        rig.vendors["meta"].released.set()
+        await driver.stop(5)
+        await driven
