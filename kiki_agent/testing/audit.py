@@ -89,6 +89,13 @@ def audit(
     return found
 
 
+def open_intents(database: Path) -> int:
+    """How many intents have no outcome yet; may be asked while an agent works."""
+    with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        row = connection.execute("SELECT count(*) FROM intents WHERE state IN ('pending', 'unknown')").fetchone()
+    return int(row[0])
+
+
 # -- effects and intents --------------------------------------------------------------------------------------------
 
 

@@ -11,12 +11,10 @@ import argparse
 import asyncio
 import re
 import signal
-import sqlite3
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -27,7 +25,7 @@ from kiki_agent.runtime.clock import Stopwatch, SystemClock
 from kiki_agent.runtime.tasks import cancel_all
 from kiki_agent.sandbox.noise import seed_key, unit
 from kiki_agent.testing import broken, report
-from kiki_agent.testing.audit import Audit, audit
+from kiki_agent.testing.audit import Audit, audit, open_intents
 from kiki_agent.testing.processes import AGENT, AgentProcess, MarketProcess, ProcessFailed
 from kiki_agent.testing.proxy import Dropped, Exchange, FaultProxy
 from kiki_agent.testing.trouble import WRITES, Rule, Trouble
@@ -312,7 +310,7 @@ class CrashLoop:
         """Let what is unknown be read back, end in order, and audit the whole life."""
         self.proxy.weather.rules.clear()
         watch = Stopwatch()
-        while watch.seconds() < 20 and self._open_intents():
+        while watch.seconds() < 20 and open_intents(self.agent.database):
             await self._clock.sleep_for(0.2 * SECOND)
         code, seconds = await self.agent.end(signal.SIGTERM)
         self.tally.stop_s.append(seconds)
@@ -320,12 +318,6 @@ class CrashLoop:
             self.tally.hung += 1
             self.tally.problems.append(f"the last SIGTERM: exit code {code} after {seconds:.1f} s")
         self.tally.audit.merge(self._audit())
-
-    def _open_intents(self) -> int:
-        uri = f"{self.agent.database.absolute().as_uri()}?mode=ro"
-        with closing(sqlite3.connect(uri, uri=True)) as connection:
-            row = connection.execute("SELECT count(*) FROM intents WHERE state IN ('pending', 'unknown')").fetchone()
-        return int(row[0])
 
     # -- what the proxy asks, and who places bids --------------------------------------------------------------
 

@@ -27,7 +27,7 @@ from kiki_agent.model import SECOND
 from kiki_agent.runtime.clock import Stopwatch, SystemClock
 from kiki_agent.runtime.tasks import cancel_all
 from kiki_agent.testing import report, shifted
-from kiki_agent.testing.audit import Audit, audit
+from kiki_agent.testing.audit import Audit, audit, open_intents
 from kiki_agent.testing.processes import AGENT, AgentProcess, MarketProcess, ProcessFailed
 
 TICK_S = 2.0
@@ -38,6 +38,8 @@ DAILY, WINDOW = 60, 40
 """Caps of the connectors that the clock's scenario fills, in units."""
 FULL_MB = 48
 """Size of the disk that is filled up."""
+SETTLE_S = 30.0
+"""What is unknown after a cure is read back within this."""
 SLACK_S = 1.2
 """What the machine may add to a limit of seconds: a commit waits one second for a lock before it gives up."""
 
@@ -155,7 +157,10 @@ class Stage:
 
     async def end(self, caps: dict[str, tuple[int, int]]) -> Audit:
         """Let what is unknown settle, end in order, audit."""
-        await self.clock.sleep_for(3 * SECOND)
+        watch = Stopwatch()
+        await self.clock.sleep_for(2 * SECOND)
+        while watch.seconds() < SETTLE_S and open_intents(self.agent.database):
+            await self.clock.sleep_for(0.2 * SECOND)
         await self.agent.end(signal.SIGTERM)
         return audit(self.agent.database, self.market.effects(), caps, CAMPAIGNS)
 
@@ -210,7 +215,7 @@ async def _trouble(
     found = await stage.end(CAPS)
     scene.problems += found.problems
     if found.unknown or found.pending:
-        scene.problems.append(f"{found.unknown} intents unknown, {found.pending} pending at the end")
+        scene.problems.append(f"{found.unknown} intents unknown, {found.pending} pending long after the cure")
 
 
 # -- the database goes away -----------------------------------------------------------------------------------------
