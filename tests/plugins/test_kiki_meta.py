@@ -471,6 +471,9 @@ async def test_a_report_not_known_yet_is_waited_for_and_one_that_failed_is_told(
 
     rig.wire.alter = alter
     assert (await rig.to("fetch_performance", LONG, None)).rows
+    early = json.dumps({"id": "1", "async_status": "Job Completed", "async_percent_completion": 90}).encode()
+    rig.answer("/60050040030000", early)  # said to be completed, and still counting
+    assert (await rig.to("fetch_performance", LONG, None)).rows == ()
     failed = json.dumps({"id": "1", "async_status": "Job Failed", "async_percent_completion": 40}).encode()
     rig.answer("/60050040030000", failed)
     with pytest.raises(Temporary, match="Job Failed"):
