@@ -258,6 +258,7 @@ async def test_bids_fall_back_to_the_median_while_a_circuit_is_open_res_03(tmp_p
         assert found[:2] == (300_000_000, DecisionSource.FALLBACK)
         assert rescue.fallback("meta", "meta") is None, "the others go on with what is predicted"
         await agent.flow.bidder.tick(rig.clock.now())
+        await agent.store.drain()
         listed = await (await rig.client.get("/api/v1/decisions?platform=tiktok")).json()
         assert {(each["source"], each["predicted_ltv"]) for each in listed["items"]} == {("fallback", 300.0)}
         assert (await rig.connector("tiktok"))["circuit"]["fallbacks"] == 1
