@@ -91,8 +91,8 @@ class Levers:
 
     def __init__(self, grace: int = READ_BACK_GRACE) -> None:
         self.grace = grace
-        self.unsettled: Callable[[str, str], bool] = lambda connector, campaign_id: False
-        """Whether a change of ours for a campaign is under way or unknown."""
+        self.unsettled: Callable[[Campaign, Lever], bool] = lambda campaign, lever: False
+        """Whether a change of ours for a campaign, or for the budget it shares, is under way or unknown."""
         self.unjudged: set[tuple[str, str]] = set()
         """Campaigns of which a difference could not be judged yet."""
         self._known: dict[LeverKey, int] = {}
@@ -135,7 +135,7 @@ class Levers:
             if known is None or known == value:
                 self._known[key] = value
                 continue
-            if self.unsettled(stated.connector, stated.campaign_id):
+            if self.unsettled(stated, lever):
                 unclear = True
             elif not _steered(stated, lever) or _rounded(stated, lever, value, known) or value == self._placed.get(key):
                 self._known[key] = value

@@ -58,6 +58,7 @@ class Governor:
         self._rules = {connector: rule_of(platform) for connector, platform in platforms.items()}
         self._store = store
         self._ledger = ledger
+        self._outbox = outbox
         self._accounts = accounts
         self._shield = shield
         self._signals = signals
@@ -83,7 +84,7 @@ class Governor:
         outbox.gate = self.gate
         outbox.on_sent = self._sent
         outbox.confirm_handlers.append(self._confirmed)
-        accounts.levers.unsettled = outbox.unsettled
+        accounts.levers.unsettled = self._unsettled
         accounts.on_outside = self.take_outside
 
     @classmethod
@@ -389,6 +390,12 @@ class Governor:
     def _confirmed(self, connection: sqlite3.Connection, intent: Intent, receipt: Receipt) -> None:
         if receipt.outcome is not Outcome.UNKNOWN:
             self._loop.call_soon_threadsafe(self._settled, intent, receipt.outcome is Outcome.ACCEPTED)
+
+    def _unsettled(self, campaign: Campaign, lever: Lever) -> bool:
+        if self._outbox.unsettled(campaign.connector, campaign.campaign_id):
+            return True
+        shared = lever is Lever.BUDGET and campaign.budget_id
+        return bool(shared) and self._outbox.unsettled_budget(campaign.connector, campaign.budget_id)
 
     def _settled(self, intent: Intent, accepted: bool) -> None:
         self.edits.settled(intent, entity_of_intent(intent), accepted=accepted)

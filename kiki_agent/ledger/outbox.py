@@ -76,6 +76,14 @@ class Outbox:
         """Whether an intent for the campaign is under way or unknown; nothing new may be meant for it before."""
         return (connector, campaign_id) in self._open
 
+    def unsettled_budget(self, connector: str, budget_id: str) -> bool:
+        """The same for a budget that several campaigns share, whichever of them stands for it."""
+        return any(
+            owner == connector and intent.budget_id == budget_id
+            for (owner, _), entries in self._open.items()
+            for intent, _ in entries.values()
+        )
+
     @property
     def unsettled_count(self) -> int:
         """Intents that are under way or unknown."""

@@ -72,7 +72,7 @@ def test_a_late_read_shows_what_stood_before_our_change_and_is_not_believed() ->
 
 def test_an_unsettled_change_is_judged_when_it_is_settled() -> None:
     made, open_ones = levers(), {("meta", "a")}
-    made.unsettled = lambda connector, name: (connector, name) in open_ones
+    made.unsettled = lambda campaign, lever: (campaign.connector, campaign.campaign_id) in open_ones
     stated = campaign("a", daily_budget_micros=80_000_000)
     assert seen(made, stated) == []
     assert made.unjudged == {("meta", "a")}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from kiki_agent.errors import Denied
-from kiki_agent.model import HOUR, Campaign, Instant, Intent, IntentKind, intent_key
+from kiki_agent.model import HOUR, Campaign, Instant, Intent, IntentKind, Outcome, intent_key
 from kiki_agent.sandbox import layout as at
+from kiki_agent.sandbox.faults import Fault
 from tests.agent.world import weather
 
 from .conftest import Start
@@ -129,4 +131,25 @@ async def test_our_own_changes_are_nobody_elses(start: Start) -> None:
     outcomes = dict(house.rows("SELECT outcome_reason, count(*) FROM intents GROUP BY 1"))
     assert outcomes.get("IN_FORCE", 0) > 0
     assert outcomes.get("NOT_APPLIED", 0) > 0
+    assert house.rows("SELECT count(*) FROM external_edits") == [(0,)]
+
+
+async def test_an_unknown_change_of_a_shared_budget_is_nobody_elses(start: Start) -> None:
+    """The others that spend from it state the new value before we know that it was ours."""
+    house = await start()
+    shared = next(each for each in house.agent.accounts.campaigns("meta") if each.budget_id)
+    others = [each for each in house.agent.accounts.campaigns("meta") if each.budget_id == shared.budget_id]
+    assert len(others) > 1
+    house.faults.order(Fault.GARBAGE, path="/meta/v", times=1)
+    stands = shared.daily_budget_micros
+    wish = replace(budget(shared, stands, stands - UNIT, house.clock.now(), "a person"), budget_id=shared.budget_id)
+    (receipt,) = await house.agent.outbox.send(house.clock.now(), "meta", IntentKind.SET_BUDGET, [wish])
+    assert receipt.outcome is Outcome.UNKNOWN
+    assert house.agent.outbox.unsettled_budget("meta", shared.budget_id)
+    stated = [replace(each, daily_budget_micros=stands - UNIT) for each in house.agent.accounts.campaigns("meta")
+              if each.budget_id == shared.budget_id]  # fmt: skip
+    for each in stated:
+        assert house.agent.accounts.levers.judge(each, house.clock.now())[1] == []
+    await house.run(8)
+    assert house.agent.outbox.unsettled_count == 0
     assert house.rows("SELECT count(*) FROM external_edits") == [(0,)]
