@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from hypothesis import given
@@ -308,6 +309,46 @@ async def test_a_big_change_of_a_budget_makes_an_ad_set_learn(rig: Rig) -> None:
     assert [each.learning for each in await rig.campaigns()][:2] == [True, False]
     rig.clock.instant = Instant(NOW + 7 * HOUR)
     assert not (await rig.campaigns())[0].learning
+
+
+OWN, SHARED, HIGHEST, LIFETIME = "120200000000001", "120200000000004", "120200000000007", "120200000000015"
+FLOOR = '{"roas_average_floor":15000}'
+
+
+@pytest.mark.parametrize(
+    ("node", "fields"),
+    [
+        (SHARED, {"daily_budget": "5000"}),
+        (LIFETIME, {"daily_budget": "5000"}),
+        ("120100000000001", {"daily_budget": "5000"}),
+        (SHARED, {"bid_strategy": "COST_CAP"}),
+        ("120100000000001", {"bid_strategy": "COST_CAP"}),
+        (HIGHEST, {"bid_amount": "150"}),
+        (HIGHEST, {"bid_strategy": "COST_CAP"}),
+        (OWN, {"bid_strategy": "LOWEST_COST_WITH_MIN_ROAS"}),
+        (OWN, {"bid_strategy": "LOWEST_COST_WITH_MIN_ROAS", "bid_constraints": FLOOR}),
+        (OWN, {"bid_constraints": FLOOR, "optimization_goal": "VALUE"}),
+        (OWN, {"bid_amount": "0"}),
+        (OWN, {"daily_budget": "100000000001"}),
+        ("120100000000005", {"status": "PAUSED"}),
+    ],
+)
+async def test_the_stand_in_refuses_what_is_set_at_the_wrong_level_or_does_not_go_together(
+    rig: Rig, node: str, fields: dict[str, str]
+) -> None:
+    await rig.to("set_status", [intent(STATUS, OWN, 1)])
+    right = rig.wire.asked[-1]
+    proof = right.params["appsecret_proof"]
+    path = f"/v26.0/{node}?appsecret_proof={proof}"
+    done = len(effects(rig))
+    status, _, body = rig.sandbox.handle("POST", path, right.headers, urlencode(fields).encode(), NOW)
+    assert status == 400
+    assert json.loads(body)["error"]["code"] == 100
+    assert len(effects(rig)) == done
+    allowed = {"bid_strategy": "LOWEST_COST_WITH_MIN_ROAS", "bid_constraints": FLOOR, "optimization_goal": "VALUE"}
+    path = f"/v26.0/{OWN}?appsecret_proof={proof}"
+    status, _, _ = rig.sandbox.handle("POST", path, right.headers, urlencode(allowed).encode(), NOW)
+    assert status == 200
 
 
 # -- value bidding
