@@ -30,7 +30,7 @@ from kiki_agent.runtime.clock import Stopwatch, SystemClock
 from kiki_agent.store import Store
 
 COMMAND = str(Path(sys.executable).with_name("kiki-agent"))
-CHUNK = 20_000
+CHUNK = 1_000
 
 
 class Agent:
@@ -73,6 +73,12 @@ class Agent:
         if not found["ok"]:
             raise SystemExit(f"the ledger does not verify: {found}")
         return int(found["entries"]), watch.seconds()
+
+    def command(self, *arguments: str) -> float:
+        """Run a command beside or after the agent; seconds it took."""
+        watch = Stopwatch()
+        subprocess.run([COMMAND, *arguments, "--set", "mode=demo"], cwd=self.folder, check=True, capture_output=True)
+        return watch.seconds()
 
     def end(self, number: signal.Signals) -> float:
         """End it with a signal; seconds until it is gone."""
@@ -145,7 +151,10 @@ def main(folder: Path, entries: int, starts: int) -> None:
             agent.end(signal.SIGKILL)
             times.append(agent.start())
         found, seconds = agent.verify()
+        backed_up = agent.command("backup")
         stopped = agent.end(signal.SIGTERM)
+        backup = next((folder / "data" / "backups").glob("*-manual.db"))
+        restored = agent.command("restore", str(backup))
     finally:
         if agent.process is not None and agent.process.poll() is None:
             agent.process.kill()
@@ -159,6 +168,8 @@ def main(folder: Path, entries: int, starts: int) -> None:
     print(f"{'after kill -9, seconds to ready, worst of ' + str(starts):58}{max(times)[0]:>12.2f}  ({shown})")
     print(f"{'of them CPU of the agent, worst':58}{max(cpu for _, cpu in times):>12.2f}")
     print(f"{'whole chain verified by the working agent, rows a second':58}{found / seconds:>12,.0f}")
+    print(f"{'kiki-agent backup beside the agent, proved, seconds':58}{backed_up:>12.2f}")
+    print(f"{'kiki-agent restore, proved, seconds':58}{restored:>12.2f}")
     print(f"{'SIGTERM to the end, seconds':58}{stopped:>12.2f}")
 
 

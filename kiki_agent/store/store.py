@@ -258,7 +258,7 @@ def _prepare(
     connection.execute(f"PRAGMA synchronous = {synchronous}")
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA recursive_triggers = ON")
-    connection.execute("PRAGMA temp_store = MEMORY")
+    # no temp_store = MEMORY here: in memory SQLite walks the journal of a savepoint anew for every statement in it
     connection.execute("PRAGMA cache_size = -16384")
     connection.execute("PRAGMA journal_size_limit = 16777216")
     connection.execute(f"PRAGMA wal_autocheckpoint = {2_000 if synchronous == 'FULL' else 8_000}")
