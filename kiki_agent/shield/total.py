@@ -45,9 +45,8 @@ class Total:
 def shared(rooms: list[int], most: int | None) -> list[int]:
     """Rooms of the connectors, lowered in proportion so that together they stay within `most`; rounded down."""
     whole = sum(rooms)
-    if most is None or whole <= most:
+    if most is None or whole <= (most := max(0, most)):
         return rooms
-    most = max(0, most)
     return [room * most // whole for room in rooms]
 
 

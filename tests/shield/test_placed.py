@@ -80,7 +80,8 @@ async def test_the_day_holds_when_the_window_is_free_and_ends_at_midnight(opens:
         await house.shield.commit(permit, later(WINDOW))
         assert await refused(house.shield.place("meta", "c1", 1, later(DAY // 2 - 1))) == "BUDGET_EXCEEDED"
         await house.shield.place("meta", "c1", 1_000 * UNIT, later(DAY // 2))
-        assert await refused(house.shield.place("meta", "c1", 1 * UNIT, NOON)) == "BUDGET_EXCEEDED"
+        back = house.shield.place("meta", "c1", 1 * UNIT, NOON)
+        assert await refused(back) == "OVERSHOOT", "a clock that jumped back finds all that was spent in its window"
 
 
 async def test_what_a_bid_cost_is_booked_also_above_its_amount(opens: Opens) -> None:
