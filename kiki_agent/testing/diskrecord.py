@@ -86,7 +86,8 @@ Operation = Write | Truncate | Sync | Create | Rename | Remove | SyncFolder | To
 
 # -- SQLite's own structures (sqlite3.h) ----------------------------------------------------------------------------
 
-_XOPEN = ctypes.CFUNCTYPE(_int, _pointer, _text, _pointer, _int, _pointer)
+# The name is passed on as the pointer it is: SQLite goes on using it as long as the file is open.
+_XOPEN = ctypes.CFUNCTYPE(_int, _pointer, _pointer, _pointer, _int, _pointer)
 _XDELETE = ctypes.CFUNCTYPE(_int, _pointer, _text, _int)
 _XCLOSE = ctypes.CFUNCTYPE(_int, _pointer)
 _XWRITE = ctypes.CFUNCTYPE(_int, _pointer, _pointer, _int, _int64)
@@ -184,8 +185,8 @@ class Recorder:
 
     # -- called by SQLite ---------------------------------------------------------------------------------------
 
-    def _open(self, real: _Vfs, vfs: Any, name: bytes | None, file: int, flags: int, out: int) -> int:
-        path = "" if name is None else os.fsdecode(name)
+    def _open(self, real: _Vfs, vfs: Any, name: int | None, file: int, flags: int, out: int) -> int:
+        path = "" if name is None else os.fsdecode(ctypes.string_at(name))
         fresh = bool(path) and not os.path.exists(path)
         code: int = real.xOpen(ctypes.cast(vfs, _pointer), name, file, flags, out)
         if code == 0 and self.ours(path):
