@@ -214,7 +214,9 @@ class Agent:
             self.settings,
             make_context=make,
             make_guard=self.resilience.make_guard,
-            simulated=world.simulated, observe=self._observe, locate=world.locate
+            simulated=world.simulated,
+            observe=self._observe,
+            locate=world.locate,
         )
         self.patience = Patience(self._dry_call if dry else self._call, self.resilience.changes_from)
         self.outbox = Outbox(
