@@ -34,6 +34,10 @@ SAME_SHARE = 0.05
 """A wish that differs less than this from what was suggested or noted last is the same wish."""
 
 
+DECLINED_SHARE = 0.25
+"""What was declined is not suggested again for a while, nor anything this near to it."""
+
+
 class Desk:
     """Suggestions, orders and roll backs of all connectors."""
 
@@ -104,7 +108,7 @@ class Desk:
         known = self.open.get(subject)
         wanted = changes[-1].after if kind == "change" else sum(abs(each.after - each.before) for each in changes)
         declined = self._declined.get(subject)
-        if declined is not None and now < declined[1] and _same(declined[0], wanted):
+        if declined is not None and now < declined[1] and abs(declined[0] - wanted) < DECLINED_SHARE * declined[0]:
             return None
         if known is not None:
             before = known.changes

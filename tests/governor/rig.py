@@ -29,6 +29,12 @@ from kiki_agent.web import Services, create_app
 from tests.agent.world import CAMPAIGNS, HISTORY_DAYS, START, KeptEffects, settings_for
 
 KEY = bytes(range(32))
+CONNECTORS = ("meta", "google_ads", "tiktok", "linkedin", "amazon", "microsoft")
+
+
+def only(*names: str) -> dict[str, str]:
+    """Flags that switch the other connectors off, where a test needs few."""
+    return {f"connector__{name}__enabled": "false" for name in CONNECTORS if name not in names}
 
 
 class House:
@@ -130,11 +136,7 @@ class House:
     def index(self, campaign: Campaign) -> int:
         """Its place in the market: budgets of the market are all different enough to find it by."""
         low, high = self.agent.accounts.table.bounds[campaign.connector]
-        spans = {
-            name: index
-            for index, name in enumerate(["meta", "google_ads", "tiktok", "linkedin", "amazon", "microsoft"])
-        }
-        homes = [i for i in range(CAMPAIGNS) if int(self.market.homes[i]) == spans[campaign.connector]]
+        homes = [i for i in range(CAMPAIGNS) if int(self.market.homes[i]) == CONNECTORS.index(campaign.connector)]
         assert len(homes) == high - low
         found = [i for i in homes if int(self.market.control[at.BUDGET, i]) == campaign.daily_budget_micros]
         found = [i for i in found if int(self.market.control[at.BID, i]) == campaign.bid_micros]

@@ -14,22 +14,20 @@ from kiki_agent.sandbox import layout as at
 from kiki_agent.shield import Caps
 
 from .conftest import Start
-from .rig import KEY, House
-
-CONNECTORS = ["meta", "google_ads", "tiktok", "linkedin", "amazon", "microsoft"]
+from .rig import KEY, House, only
 
 
 async def set_all(house: House, level: str, **more: object) -> None:
-    for connector in CONNECTORS:
+    for connector in house.agent.governor.connectors:
         await house.post(f"/api/v1/autonomy/{connector}", level=level, reason="test", **more)
 
 
 async def test_a_fresh_live_agent_writes_nothing_until_a_person_raises_it(start: Start) -> None:
-    house = await start(mode=Mode.LIVE)
+    house = await start(mode=Mode.LIVE, **only("tiktok", "linkedin", "meta"))
     levels = await house.get("/api/v1/autonomy")
     assert {each["level"] for each in levels["items"]} == {"watch"}
     before = house.market.control[: at.SPENT].copy()
-    await house.run(45)
+    await house.run(20)
     assert house.effects.all == []
     assert (house.market.control[: at.SPENT] == before).all()
     assert house.rows("SELECT count(*) FROM intents") == [(0,)]
@@ -47,7 +45,7 @@ async def test_a_fresh_live_agent_writes_nothing_until_a_person_raises_it(start:
     # a person raises one platform, and only that one is written to, also after a restart
     await house.post("/api/v1/autonomy/tiktok", level="act", reason="it watched well")
     house = await house.again()
-    await house.run(40)
+    await house.run(20)
     assert {each.platform for each in house.effects.all} == {"tiktok"}
     (row,) = house.rows(
         "SELECT body FROM ledger_entries WHERE kind = 'control' AND json_extract(body, '$.control') = 'autonomy'"
@@ -58,14 +56,14 @@ async def test_a_fresh_live_agent_writes_nothing_until_a_person_raises_it(start:
 
 async def test_simulations_run_at_the_top(start: Start) -> None:
     for mode in (Mode.BACKTEST, Mode.DEMO, Mode.DRY_RUN):
-        house = await start(mode=mode)
+        house = await start(mode=mode, **only("tiktok"))
         assert {each["level"] for each in (await house.get("/api/v1/autonomy"))["items"]} == {"act"}
 
 
 async def test_what_is_suggested_is_done_when_a_person_approves(start: Start) -> None:
-    house = await start()
+    house = await start(**only("tiktok", "linkedin"))
     await set_all(house, "suggest")
-    await house.run(40)
+    await house.run(25)
     assert house.effects.all == []
     found = await house.get("/api/v1/suggestions?state=open&limit=500")
     assert found["total"] == len(found["items"]) > 3
@@ -81,11 +79,14 @@ async def test_what_is_suggested_is_done_when_a_person_approves(start: Start) ->
     await house.post(f"/api/v1/suggestions/{other['suggestion_id']}/approve", 409)
     await house.post("/api/v1/suggestions/nothing/approve", 404)
     # what was declined is not suggested again at once
-    await house.run(40)
+    await house.run(25)
     again = await house.get("/api/v1/suggestions?state=open&limit=500")
-    levers = {(each["changes"][0]["connector"], each["changes"][0]["campaign_id"]) for each in again["items"]}
     declined = other["changes"][0]
-    assert (declined["connector"], declined["campaign_id"]) not in levers
+    same = [
+        each["changes"][0] for each in again["items"] if each["changes"][0]["campaign_id"] == declined["campaign_id"]
+    ]
+    for each in same:  # another wish for the same lever is another matter
+        assert abs(float(each["after"]) - float(declined["after"])) >= 0.24 * float(declined["after"])
     # a suggestion whose account has moved is stale, and cannot be approved
     still = {each["suggestion_id"] for each in again["items"]}
     if third["suggestion_id"] in still:
@@ -119,9 +120,9 @@ async def test_an_approved_shift_is_carried_out_and_recorded_as_any_other(start:
 
 
 async def test_a_signed_link_decides_one_suggestion_once(start: Start) -> None:
-    house = await start()
+    house = await start(**only("tiktok", "linkedin"))
     await set_all(house, "suggest")
-    await house.run(30)
+    await house.run(20)
     found = await house.get("/api/v1/suggestions?state=open&limit=500")
     one = next(each for each in found["items"] if each["kind"] == "change")
     path = (await house.post(f"/api/v1/suggestions/{one['suggestion_id']}/link", verb="approve"))["path"]
@@ -157,11 +158,11 @@ def test_a_token_says_what_it_allows_and_nothing_else() -> None:
 
 
 async def test_at_act_limited_the_net_change_of_a_day_has_a_cap(start: Start) -> None:
-    house = await start()
+    house = await start(**only("tiktok", "linkedin", "amazon"))
     await set_all(house, "act_limited", limit=0.05)
-    budgets = {name: house.agent.accounts.budget_micros(name) for name in CONNECTORS}
+    budgets = {name: house.agent.accounts.budget_micros(name) for name in house.agent.governor.connectors}
     bids = {each.campaign_id: each.bid_micros for each in house.agent.accounts.campaigns("tiktok")}
-    await house.run(90)
+    await house.run(60)
     assert house.effects.all
     for name, start_budget in budgets.items():
         assert abs(house.agent.accounts.budget_micros(name) - start_budget) <= 0.05 * start_budget
@@ -185,17 +186,17 @@ async def test_above_a_threshold_a_shift_needs_approval_also_at_the_top(start: S
     [{"level": "boss"}, {}, {"level": "act", "limit": 0}, {"level": "act", "limit": 2}, {"level": "act", "x": 1}],
 )
 async def test_wrong_levels_are_refused_and_nothing_changes(start: Start, wrong: dict[str, object]) -> None:
-    house = await start()
+    house = await start(**only("tiktok"))
     await house.post("/api/v1/autonomy/tiktok", 422, **wrong)
     await house.post("/api/v1/autonomy/nobody", 404, level="act")
     assert house.rows("SELECT count(*) FROM autonomy") == [(0,)]
 
 
 async def test_a_breach_lowers_the_level_by_itself_and_tells(start: Start) -> None:
-    house = await start()
-    await house.run(30)
+    house = await start(**only("meta", "google_ads"))
+    await house.run(20)
     shield, now = house.agent.shield, house.clock.now()
-    name = max(CONNECTORS, key=lambda each: shield.status(each, now).spent_today_micros)
+    name = max(house.agent.governor.connectors, key=lambda each: shield.status(each, now).spent_today_micros)
     spent = shield.status(name, now).spent_today_micros
     assert spent > 100
     await shield.set_caps(name, Caps(spent // 2, spent), now)
@@ -210,7 +211,7 @@ async def test_a_breach_lowers_the_level_by_itself_and_tells(start: Start) -> No
 
 
 async def test_a_raise_of_an_allocation_above_the_threshold_waits_for_a_person(start: Start) -> None:
-    house = await start(governor__approval_above="100")
+    house = await start(governor__approval_above="100", **only("tiktok"))
     given = await house.post("/api/v1/allocate", 201, campaign_id="c1", budget=90)
     assert given["status"] == "active"
     asked = await house.post("/api/v1/allocate", 202, campaign_id="c1", budget=200, pacing="accelerated")

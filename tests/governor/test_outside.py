@@ -12,13 +12,13 @@ from kiki_agent.sandbox.faults import Fault
 from tests.agent.world import weather
 
 from .conftest import Start
-from .rig import House
+from .rig import House, only
 
 UNIT = 1_000_000
 
 
 async def test_a_budget_somebody_else_set_is_on_record_and_left_alone(start: Start) -> None:
-    house = await start()
+    house = await start(**only("tiktok"))
     campaign = house.campaign("tiktok")
     index = house.index(campaign)
     theirs = campaign.daily_budget_micros + 7 * UNIT
@@ -58,13 +58,13 @@ def reason(house: House, intent: Intent) -> str:
 
 
 async def test_a_bid_somebody_else_set_stands_while_the_agent_bids_for_the_others(start: Start) -> None:
-    house = await start()
+    house = await start(**only("linkedin"))
     await house.run(3)
     campaign = house.campaign("linkedin")
     index = house.index(campaign)
     theirs = campaign.bid_micros + 40_000
     house.edit(index, at.BID, theirs)
-    await house.run(60)
+    await house.run(40)
     assert [each["lever"] for each in (await house.get("/api/v1/external-edits"))["items"]] == ["bid"]
     assert int(house.market.control[at.BID, index]) == theirs
     mine = house.rows(
@@ -86,7 +86,7 @@ async def test_a_bid_somebody_else_set_stands_while_the_agent_bids_for_the_other
 
 
 async def test_a_campaign_somebody_paused_stays_paused_and_one_they_resumed_runs(start: Start) -> None:
-    house = await start()
+    house = await start(**only("amazon"))
     await house.run(3)
     campaign = house.campaign("amazon")
     index = house.index(campaign)
@@ -101,7 +101,7 @@ async def test_a_campaign_somebody_paused_stays_paused_and_one_they_resumed_runs
 
 
 async def test_pin_and_unpin(start: Start) -> None:
-    house = await start()
+    house = await start(**only("tiktok"))
     campaign = house.campaign("tiktok")
     lever = {"connector": "tiktok", "campaign_id": campaign.campaign_id, "lever": "budget"}
     await house.post("/api/v1/levers/unpin", 404, **lever)
@@ -136,7 +136,7 @@ async def test_our_own_changes_are_nobody_elses(start: Start) -> None:
 
 async def test_an_unknown_change_of_a_shared_budget_is_nobody_elses(start: Start) -> None:
     """The others that spend from it state the new value before we know that it was ours."""
-    house = await start()
+    house = await start(**only("meta"))
     shared = next(each for each in house.agent.accounts.campaigns("meta") if each.budget_id)
     others = [each for each in house.agent.accounts.campaigns("meta") if each.budget_id == shared.budget_id]
     assert len(others) > 1

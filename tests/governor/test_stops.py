@@ -21,18 +21,20 @@ from kiki_agent.sandbox import layout as at
 from tests.agent.running import Demo
 
 from .conftest import Start
+from .rig import only
 
 # -- kill switch --------------------------------------------------------------------------------------------------
 
 
 async def test_a_file_stops_everything_within_a_tick(start: Start) -> None:
-    house = await start()
+    house = await start(**only("tiktok"))
     await house.run(3)
     (house.folder / FILE).write_text("  the sky\n is falling \x00\n")
     await house.run(0.2)
     assert (await house.get("/admin/kill-switch"))["reason"] == "file KILL: the sky is falling \x00"
     await house.run(1)
-    assert not house.market.control[at.ACTIVE].any()
+    assert not house.agent.accounts.table.active.any()
+    assert int((house.market.control[at.ACTIVE] == 0).sum()) == len(house.agent.accounts.table)
     # off while the file is there does not last; off without it does
     await house.post("/admin/kill-switch", on=False, reason="try")
     await house.run(0.1)
@@ -48,14 +50,14 @@ async def test_a_file_stops_everything_within_a_tick(start: Start) -> None:
 
 
 async def test_a_file_that_cannot_be_read_stops_too(start: Start) -> None:
-    house = await start()
+    house = await start(**only("tiktok"))
     (house.folder / FILE).mkdir()
     await house.run(0.1)
     assert (await house.get("/admin/kill-switch"))["on"] is True
 
 
 async def test_a_signal_asks_once(start: Start) -> None:
-    house = await start()
+    house = await start(**only("tiktok"))
     assert house.agent.kill_watch is not None
     house.agent.kill_watch.signal("SIGUSR1")
     await house.run(0.1)
@@ -132,7 +134,7 @@ def test_a_price_far_outside_its_history(day: tuple[int, int], past: tuple[int, 
 
 
 async def test_an_hour_that_costs_far_too_much_freezes_the_platform_and_says_why(start: Start) -> None:
-    house = await start()
+    house = await start(**only("meta", "tiktok"))
     loop = next(each for each in house.agent.loops if isinstance(each, GovernorLoop))
     hour = house.clock.now() // HOUR
     budget = house.agent.accounts.budget_micros("meta")
