@@ -57,6 +57,7 @@ class Governor:
         self._platforms = dict(platforms)
         self._rules = {connector: rule_of(platform) for connector, platform in platforms.items()}
         self._store = store
+        self._currency = settings.currency
         self._ledger = ledger
         self._outbox = outbox
         self._accounts = accounts
@@ -338,7 +339,7 @@ class Governor:
             made.append(hold)
             self._metrics.outside_edits(self._platforms[edit.connector].value, edit.lever.value).inc()
         self._store.submit(lambda connection: outside.write_edits(connection, self._ledger, edits, made))
-        self.tell(*outside.news_of(edits), edits[0].connector)
+        self.tell(*outside.news_of(edits, self._currency), edits[0].connector)
         self._signals.publish("external", {"at": now, "connector": edits[0].connector, "edits": len(edits)})
 
     def left_alone(self, campaign: Campaign, lever: Lever) -> Hold | None:

@@ -95,16 +95,16 @@ def read_edits(connection: sqlite3.Connection, limit: int, offset: int) -> tuple
     return [SeenEdit(row[0], row[1], Lever(row[2]), row[3], row[4], row[5], Instant(row[6])) for row in rows], total
 
 
-def news_of(edits: Sequence[OutsideEdit]) -> tuple[str, str, str]:
+def news_of(edits: Sequence[OutsideEdit], currency: str) -> tuple[str, str, str]:
     """Severity, title and message for edits of one connector."""
     first = edits[0]
-    many = "one lever" if len(edits) == 1 else f"{len(edits)} levers"
-    title = f"{first.connector}: somebody else changed {many} at {first.at // 1_000_000}"
-    return "INFO", title, f"{_words(first)}{' and others' if len(edits) > 1 else ''}; the agent leaves that alone."
+    many = f"the {first.lever.value} of {first.campaign_id}" if len(edits) == 1 else f"{len(edits)} levers"
+    title = f"{first.connector}: somebody else changed {many}"
+    return "INFO", title, f"{_words(first, currency)}{' and others' if len(edits) > 1 else ''}; the agent leaves that alone."
 
 
-def _words(edit: OutsideEdit) -> str:
+def _words(edit: OutsideEdit, currency: str) -> str:
     if edit.lever is Lever.STATUS:
         return f"{edit.campaign_id} was {'resumed' if edit.after else 'paused'}"
-    amounts = f"{decimal_text(edit.before, 'USD')} to {decimal_text(edit.after, 'USD')}"
+    amounts = f"{decimal_text(edit.before, currency)} to {decimal_text(edit.after, currency)}"
     return f"{edit.lever.value} of {edit.campaign_id} went from {amounts}"
