@@ -100,7 +100,8 @@ def news_of(edits: Sequence[OutsideEdit], currency: str) -> tuple[str, str, str]
     first = edits[0]
     many = f"the {first.lever.value} of {first.campaign_id}" if len(edits) == 1 else f"{len(edits)} levers"
     title = f"{first.connector}: somebody else changed {many}"
-    return "INFO", title, f"{_words(first, currency)}{' and others' if len(edits) > 1 else ''}; the agent leaves that alone."
+    also = " and others" if len(edits) > 1 else ""
+    return "INFO", title, f"{_words(first, currency)}{also}; the agent leaves that alone."
 
 
 def _words(edit: OutsideEdit, currency: str) -> str:
