@@ -140,8 +140,11 @@ class Desk:
         """Whether a raise of a budget waits for a person."""
         return self._approval_above is not None and raised_micros > self._approval_above
 
-    def suggest_allocation(self, wish: Mapping[str, str | int | None], why: str, now: Instant) -> Suggestion:
-        """Put a raise of an allocation before people. `wish` is what `Shield.allocate` takes, and `before_micros`."""
+    async def suggest_allocation(self, wish: Mapping[str, str | int | None], why: str, now: Instant) -> Suggestion:
+        """Put a raise of an allocation before people, durably.
+
+        `wish` is what `Shield.allocate` takes, and `before_micros`. Raises StoreError.
+        """
         subject = f"allocation/{wish['campaign_id']}"
         known = self.open.get(subject)
         if known is not None:
@@ -152,7 +155,7 @@ class Desk:
             suggestion_id(subject, now, facts), "change", subject, "", why, Held.APPROVAL.value, (), facts, now, ends
         )
         self.open[subject] = made
-        self._store.submit(lambda connection: suggestions.insert(connection, self._ledger, made))
+        await self._store.submit(lambda connection: suggestions.insert(connection, self._ledger, made))
         self._signals.publish("suggestion", {"at": now, "suggestion_id": made.suggestion_id, "state": "open"})
         return made
 

@@ -50,7 +50,7 @@ async def allocate(call: Call, body: AllocateBody) -> web.Response:
         }
         amounts = f"{decimal_text(before, currency)} to {decimal_text(body.budget, currency)} {currency}"
         why = f"A person wants to raise the allocation of {body.campaign_id} from {amounts}"
-        made = desk.suggest_allocation(wish, why, services.clock.now())
+        made = await desk.suggest_allocation(wish, why, services.clock.now())
         return answer(_pending(body.campaign_id, currency, known, made.suggestion_id), 202)
     changed = await shield.allocate(
         body.campaign_id, body.budget, currency, services.clock.now(), pacing=pacing, start_at=start, end_at=end
