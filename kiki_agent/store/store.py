@@ -72,6 +72,7 @@ class Store:
         pool: Readers | None = None
         try:
             _check_rights(path)
+            _make_private(path)
             seat = await Seat.take(uri(path, read_only=False), busy_seconds=busy_seconds)
             try:
                 epoch = await seat.run(
@@ -236,6 +237,16 @@ def _check_rights(path: Path) -> None:
     for file in (path, path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")):
         if file.exists() and not os.access(file, os.R_OK | os.W_OK):
             raise StoreError(f"the database is read-only: {file} may not be read and written by this user")
+
+
+def _make_private(path: Path) -> None:
+    """Make a new database's file readable by its owner alone; SQLite gives the files beside it the same rights."""
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise StoreError(f"the database {path} cannot be made: {error.strerror}") from error
 
 
 def _size(path: Path) -> int:

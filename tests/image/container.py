@@ -45,6 +45,10 @@ exec chroot "$root" "$@"
 """
 
 
+ROOM = 4 << 30
+"""Bytes of disk that base, layers and the unpacked image take together, generously."""
+
+
 def obstacle() -> str | None:
     """Why no image can be built and run here; None when it can."""
     if os.geteuid() != 0:
@@ -52,6 +56,9 @@ def obstacle() -> str | None:
     missing = [name for name in ("buildah", "mmdebstrap", "unshare", "nsenter") if shutil.which(name) is None]
     if missing:
         return f"{' and '.join(missing)} missing; on Debian, as root: apt-get install buildah mmdebstrap util-linux"
+    free = shutil.disk_usage("/var/lib").free
+    if free < ROOM:
+        return f"an image takes {ROOM >> 30} GB of disk while it is built, {free >> 20} MB are free"
     tried = subprocess.run(["unshare", "--mount", "--pid", "--fork", "true"], capture_output=True, check=False)
     return None if tried.returncode == 0 else "this machine does not let root make mounts and namespaces"
 

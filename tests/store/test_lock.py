@@ -33,7 +33,7 @@ from pathlib import Path
 
 opened = []
 def hook(event, arguments):
-    if event in ("open", "os.open") and arguments:
+    if event in ("open", "os.open") and arguments and not arguments[-1] & os.O_EXCL:
         opened.append(os.fsdecode(arguments[0]) if isinstance(arguments[0], (str, bytes, os.PathLike)) else "")
 sys.addaudithook(hook)
 
@@ -103,10 +103,23 @@ async def test_two_stores_in_one_process_exclude_each_other_too(tmp_path: Path) 
 
 
 def test_nothing_but_sqlite_opens_the_database_file(tmp_path: Path) -> None:
-    """A plain open and close of the file would drop SQLite's locks on it."""
+    """A plain open and close of the file would drop SQLite's locks on it. Making one that is not there drops none."""
     done = run(AUDIT, tmp_path)
     assert done.returncode == 0, done.stderr
     opened = {Path(name).name for name in json.loads(done.stdout) if name.startswith(str(tmp_path))}
     assert "agent.db.lock" in opened, "the hook sees what it should see"
     assert "ledger.head.new" in opened
     assert not opened & {"agent.db", "agent.db-wal", "agent.db-shm"}
+
+
+async def test_a_database_is_read_by_its_owner_alone(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        store = await Store.open(tmp_path / "agent.db", now=Instant(1))
+        await store.write(lambda connection: connection.execute("UPDATE meta SET value = value"))
+        files = list(tmp_path.glob("agent.db*"))
+        assert len(files) >= 3
+        assert {file.stat().st_mode & 0o077 for file in files} == {0}
+        await store.close()
+    finally:
+        os.umask(before)
