@@ -1,4 +1,4 @@
-"""Small files beside the database that must be whole or absent, also after a power cut. Never the database itself."""
+"""Small files beside the database that must be whole or absent, also after a power cut, and who may read them."""
 
 from __future__ import annotations
 
@@ -21,6 +21,17 @@ def replace_file(path: Path, data: bytes, *, sync: bool = True) -> None:
     os.replace(beside, path)
     if sync:
         sync_folder(path.parent)
+
+
+def make_private(path: Path) -> None:
+    """Make an empty file that its owner alone may read, unless there is one. What SQLite makes beside it is as private.
+
+    A file that is there is not opened: closing it again would drop SQLite's locks on it. Raises OSError.
+    """
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        return
 
 
 def sync_folder(folder: Path) -> None:

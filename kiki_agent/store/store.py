@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 from kiki_agent.errors import StoreError
 from kiki_agent.model.time import Instant
 from kiki_agent.store.backup import copy_to
+from kiki_agent.store.durable import make_private
 from kiki_agent.store.lock import LockFile
 from kiki_agent.store.meta import get_meta, set_meta
 from kiki_agent.store.readers import Readers
@@ -72,7 +73,7 @@ class Store:
         pool: Readers | None = None
         try:
             _check_rights(path)
-            _make_private(path)
+            _claim(path)
             seat = await Seat.take(uri(path, read_only=False), busy_seconds=busy_seconds)
             try:
                 epoch = await seat.run(
@@ -239,12 +240,9 @@ def _check_rights(path: Path) -> None:
             raise StoreError(f"the database is read-only: {file} may not be read and written by this user")
 
 
-def _make_private(path: Path) -> None:
-    """Make a new database's file readable by its owner alone; SQLite gives the files beside it the same rights."""
+def _claim(path: Path) -> None:
     try:
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    except FileExistsError:
-        return
+        make_private(path)
     except OSError as error:
         raise StoreError(f"the database {path} cannot be made: {error.strerror}") from error
 
