@@ -11,8 +11,10 @@ import numpy.typing as npt
 from kiki_agent.kernels.windows import spend_all
 
 _WORTH_COMPACTING = 1024
+_NEVER = 2**63 - 1
 LONG_STEP = 10
 """A step forward of more than this part of the span may be a jump of the clock, and what it frees is remembered."""
+
 MOST_LEFT = 4_096
 """So many of them at most."""
 
@@ -40,10 +42,10 @@ class SlidingWindow:
         self._now = 0
         self._stranded: list[tuple[int, int, int]] = []
         """(counts from, made at, micros) of records that the clock has jumped back over."""
-        self._settled_until = 0
-        """Before this instant none of them can be forgotten, so nobody needs to look."""
+        self._settled_until = _NEVER
+        """Before it none of them can be forgotten and none of `_left` comes back, so nobody needs to look."""
         self._left: list[tuple[int, int]] = []
-        """(made at, micros) of what long steps forward freed, should the clock come back."""
+        """(made at, micros) of what long steps forward freed, should the clock come back or come to it."""
 
     def advance(self, now: int) -> int:
         """Forget what has become free by `now`; returns what still counts."""
@@ -52,8 +54,8 @@ class SlidingWindow:
             self._turn_back(now)
         if self._first < len(self._times) and self._times[self._first] <= now - self.span:
             self._forget(now - self.span, now - before > self.span // LONG_STEP)
-        if self._stranded and now >= self._settled_until:
-            self._forget_stranded(now)
+        if now >= self._settled_until:
+            self._look(now)
         return self.total
 
     def record(self, now: int, amount: int) -> None:
@@ -75,8 +77,8 @@ class SlidingWindow:
             before, self._now = self._now, now
             if now < before:
                 self._turn_back(now)
-            if self._stranded and now >= self._settled_until:
-                self._forget_stranded(now)
+            if now >= self._settled_until:
+                self._look(now)
             first, times = self._first, self._times
             oldest = now - self.span
             if first < len(times) and times[first] <= oldest:
@@ -110,7 +112,7 @@ class SlidingWindow:
         if int(amounts.min()) < 0:
             raise ValueError(f"a spend is not negative, was {int(amounts.min())}")
         self.advance(int(at[0]))
-        if self._stranded or int(at.max()) - self._now > self.span // LONG_STEP:
+        if self._settled_until != _NEVER or int(np.diff(at).max(initial=0)) > self.span // LONG_STEP:
             return self._one_by_one(at, amounts, limit)
         known = len(self._times)
         room = bytes(8 * len(at))
@@ -193,8 +195,11 @@ class SlidingWindow:
             del self._amounts[:first]
             self._first = 0
 
-    def _forget_stranded(self, now: int) -> None:
-        """Of records that the clock jumped back over: those stay that it has come to again, or has not aged enough."""
+    def _look(self, now: int) -> None:
+        """Of records that the clock jumped back over: those stay that it has come to again, or has not aged enough.
+
+        One that has aged enough at a time before its own is free, until the clock comes to that.
+        """
         limit = now - self.span
         kept = []
         for since, made, amount in self._stranded:
@@ -205,16 +210,23 @@ class SlidingWindow:
             else:
                 self.total -= amount
                 self._left.append((made, amount))
-        del self._left[:-MOST_LEFT]
+        away = []
+        for made, amount in self._left:
+            if limit < made <= now:
+                kept.append((made, made, amount))
+                self.total += amount
+            else:
+                away.append((made, amount))
+        self._left = away[-MOST_LEFT:]
         self._stranded = []
+        self._settled_until = min((made for made, _ in self._left if made > now), default=_NEVER)
         self._strand(kept)
 
     def _strand(self, records: list[tuple[int, int, int]]) -> None:
         """Keep records that the clock jumped back over."""
         if not records:
             return
-        first = min(since for since, _, _ in records) + self.span
-        self._settled_until = min(self._settled_until, first) if self._stranded else first
+        self._settled_until = min(self._settled_until, min(since for since, _, _ in records) + self.span)
         self._stranded += records
 
     def _turn_back(self, now: int) -> None:
@@ -234,4 +246,5 @@ class SlidingWindow:
             else:
                 self._left.append((made, amount))
         self._stranded = []
+        self._settled_until = _NEVER
         self._strand(stranded)

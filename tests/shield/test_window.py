@@ -139,7 +139,7 @@ JUMPS = st.lists(
 """Steps of true time, where the clock stands then (from the true time), what is spent, and by which call."""
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(story=JUMPS)
 def test_a_clock_that_comes_back_has_freed_nothing_early(story: list[tuple[int, int, int, bool]]) -> None:
     """Whatever the clock did meanwhile: while it is right, what was spent while it was right counts for its span."""
@@ -161,6 +161,8 @@ def test_a_clock_that_comes_back_has_freed_nothing_early(story: list[tuple[int, 
     steady = max(now, now + story[-1][1] if story else now)
     for step in range(0, 3 * SPAN, SPAN // 20):
         window.advance(steady + step)
+    for step in (2 * 10**6, 2 * 10**6 + SPAN):  # past all that was written down by a clock that ran ahead
+        window.advance(steady + step)
     assert window.total == 0, "and nothing is kept for good"
 
 
@@ -172,6 +174,16 @@ def test_an_hour_back_and_forth_again_frees_nothing() -> None:
         assert window.advance(10_002) == 7, there
         assert window.advance(10_000 + SPAN - 1) == 7, there
         assert window.advance(10_000 + SPAN) == 0, there
+
+
+def test_a_clock_that_comes_back_in_two_steps_frees_nothing() -> None:
+    window = SlidingWindow(SPAN)
+    window.record(10_000, 7)
+    window.advance(10_000 - 3 * SPAN)
+    assert window.advance(9_993) == 0, "aged enough there, as far as that clock knows"
+    assert window.advance(10_000) == 7, "and here it is again"
+    assert window.advance(10_000 + SPAN - 1) == 7
+    assert window.advance(10_000 + SPAN) == 0
 
 
 def test_a_batch_counts_what_the_clock_jumped_over() -> None:
