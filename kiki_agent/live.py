@@ -92,7 +92,7 @@ class _Process:
         self.metrics = Metrics()
         self.signals = Signals()
         self.stop = StopRequest()
-        self.driver = LiveDriver(lambda name, seconds: self.metrics.tick_duration(name).observe(seconds))
+        self.driver = LiveDriver(self.metrics.ticked)
         self.watchdog = Watchdog(
             on_lag=self.metrics.loop_lag.set, on_block=lambda block: self.metrics.loop_blocks.inc(), blame=self._blame
         )
@@ -239,7 +239,7 @@ class _Process:
             locate=self.loaded.locate,
         )
         services.starting = "starting: the record is being opened"
-        self.driver = LiveDriver(lambda name, seconds: self.metrics.tick_duration(name).observe(seconds))
+        self.driver = LiveDriver(self.metrics.ticked)
         agent = self.agent = await Agent.build(
             settings, world, metrics=self.metrics, signals=self.signals, services=services
         )

@@ -326,7 +326,7 @@ class ConnectorSettings(InstanceSettings):
     def _usual_window(cls, table: Any) -> Any:
         """A table of a class with a usual window cap gets it unless it names its own; never more than its daily cap."""
         usual = USUAL_WINDOW_CAPS.get(str(table.get("plugin"))) if isinstance(table, dict) else None
-        if usual is None or "window_cap" in table:
+        if usual is None or "window_cap" in table or table.get("kind") == "basic":
             return table
         try:
             most = min(Decimal(usual), Decimal(str(table["daily_cap"])))

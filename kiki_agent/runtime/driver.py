@@ -11,7 +11,7 @@ import heapq
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kiki_agent.model.time import Instant
+from kiki_agent.model.time import SECOND, Instant
 from kiki_agent.runtime.clock import Clock, SimClock, Stopwatch, births, in_tick
 from kiki_agent.runtime.log import get_logger
 from kiki_agent.runtime.loop import Loop
@@ -27,7 +27,7 @@ HUNG_SECONDS = 5.0
 CANCEL_HUNG_SECONDS = 60.0
 """Wall time after which a tick that is also more than three periods old is cancelled, so that its loop goes on."""
 
-TickObserver = Callable[[str, float], None]
+TickObserver = Callable[[str, float, float], None]
 
 
 class TickEnded(Exception):
@@ -57,7 +57,7 @@ class LiveDriver:
 
     def __init__(self, observe: TickObserver | None = None) -> None:
         self._observe = observe
-        """Told (loop, wall seconds) after each tick."""
+        """Told (loop, wall seconds, wall seconds by which it began after it was due) after each tick."""
         self._tended: dict[str, _Tended] = {}
         self._stopping = False
         self._idle = asyncio.Event()
@@ -148,6 +148,7 @@ class LiveDriver:
         health.ticks += 1
         health.running_since = nominal
         tended.watch = Stopwatch()
+        delay = max(0.0, (clock.now() - nominal) / SECOND / (clock.speed or 1.0))
         token = in_tick.set(True)
         try:
             reason = await loop.tick(nominal)
@@ -172,7 +173,7 @@ class LiveDriver:
             if clock.now() > nominal + (loop.deadline or loop.period):
                 health.late += 1
             if self._observe is not None:
-                self._observe(health.name, seconds)
+                self._observe(health.name, seconds, delay)
 
     def _why_cancelled(self, tended: _Tended) -> str:
         """Why a tick ended in a cancellation; empty for a restart by a person. Raises when the task itself must end."""

@@ -24,6 +24,7 @@ M = TypeVar("M", Counter, Gauge, Histogram)
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _CALLS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _TICKS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
+_DELAYS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
 _REQUESTS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 
 
@@ -100,6 +101,9 @@ class Metrics:
             "syncflow_platform_latency_seconds", "Duration of calls to a platform.", _CALLS, "platform"
         )
         self.tick_duration = self._histogram("syncflow_tick_duration_seconds", "Duration of a tick.", _TICKS, "loop")
+        self.tick_delay = self._histogram(
+            "kiki_loop_delay_seconds", "How long after it was due a tick began.", _DELAYS, "loop"
+        )
         self.circuit_state = self._gauge(
             "syncflow_circuit_breaker_state", "Worst circuit of a platform: 0 closed, 1 half-open, 2 open.", "platform"
         )
@@ -204,6 +208,11 @@ class Metrics:
     def set_build(self, version: str, mode: str) -> None:
         """Say which version runs in which mode."""
         self._build_info(version, mode).set(1)
+
+    def ticked(self, loop: str, seconds: float, delay: float) -> None:
+        """A loop ticked: how long that took, and how late it began."""
+        self.tick_duration(loop).observe(seconds)
+        self.tick_delay(loop).observe(delay)
 
     def read_on_scrape(self, gauge: Gauge, read: Callable[[], float]) -> None:
         """Let a gauge read its value when it is scraped instead of being set on every change."""

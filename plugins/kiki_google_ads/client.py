@@ -200,7 +200,7 @@ class GoogleAdsClient:
             if issued.access_token.isascii() and issued.access_token.isprintable() and issued.access_token:
                 return issued
             raise Temporary(f"the answer of Google's token service is garbled ({len(answer.body)} bytes)")
-        if answer.status == 429:
+        if answer.status == 429 or (answer.status == 503 and "retry-after" in answer.headers):
             now = self._context.clock.now()
             text = "Google's token service asks for patience"
             raise self._told(RateLimited(text, answer.retry_at(now) or Instant(now + PATIENCE)))

@@ -57,9 +57,14 @@ def test_secrets_are_masked(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("more", "google", "meta"),
-    [("", "500", "400"), ('daily_cap = "300"', "300", "400"), ('window_cap = "7"', "7", "400")],
+    [
+        ('kind = "basic"', None, "400"),
+        ("", "500", "400"),
+        ('daily_cap = "300"', "300", "400"),
+        ('window_cap = "7"', "7", "400"),
+    ],
 )
-def test_usual_budgets(tmp_path: Path, more: str, google: str, meta: str) -> None:
+def test_usual_budgets(tmp_path: Path, more: str, google: str | None, meta: str) -> None:
     connectors = read(tmp_path, {}, more).settings.connector
     assert (connectors["search"].window_cap, connectors["social"].window_cap) == (google, meta)
 
