@@ -11,7 +11,9 @@ def replace_file(path: Path, data: bytes, *, sync: bool = True) -> None:
     beside = path.with_name(path.name + ".new")
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        os.write(descriptor, data)
+        rest = memoryview(data)
+        while rest:  # a full disk takes a part and says so only when asked for the rest
+            rest = rest[os.write(descriptor, rest) :]
         if sync:
             os.fsync(descriptor)
     finally:
