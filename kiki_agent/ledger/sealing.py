@@ -35,9 +35,9 @@ from kiki_agent.model.time import Instant
 from kiki_agent.store import Store
 from kiki_agent.store.durable import replace_file, sync_folder
 
-ROWS = 8_192
+ROWS = 4_096
 """Most entries of a segment: what a reader can hash and pack in a fraction of a second."""
-BATCH = 500
+BATCH = 200
 """Rows deleted in one transaction, so that other writers wait for milliseconds only."""
 PATIENCE = 4
 """A segment that is not full is sealed once its oldest entry is older than the hot time by this part of it."""

@@ -91,7 +91,7 @@ class Segment:
         return f"the segment of entries {self.first} to {self.last}"
 
 
-class Link(msgspec.Struct):
+class Link(msgspec.Struct, gc=False):
     """A line of the file of links."""
 
     seq: int
@@ -100,7 +100,7 @@ class Link(msgspec.Struct):
     hash: str
 
 
-class Line(msgspec.Struct):
+class Line(msgspec.Struct, gc=False):
     """A line of a file of bodies."""
 
     seq: int
