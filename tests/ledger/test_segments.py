@@ -3,8 +3,12 @@
 import asyncio
 import gzip
 import json
+import random
 import shutil
 import sqlite3
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -482,3 +486,19 @@ def test_whatever_happens_the_chain_verifies_and_exports_the_same(
 
     asyncio.run(run())
     shutil.rmtree(folder)
+
+
+def test_killed_amid_sealing_at_any_moment_the_record_is_whole(tmp_path: Path) -> None:
+    chance = random.Random(5)
+    for _ in range(6):
+        program = [sys.executable, str(Path(__file__).with_name("seal_run.py")), str(tmp_path)]
+        with subprocess.Popen(program, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"go\n", "the process before left something it cannot start on"
+            time.sleep(chance.random() * 0.4)
+            process.kill()
+        assert verified(tmp_path) == ""
+    connection = sqlite3.connect(tmp_path / "agent.db")
+    assert connection.execute("SELECT count(*) FROM ledger_segments").fetchone()[0] > 5
+    assert {path.name for path in files(tmp_path)} >= on_record(tmp_path)
+    connection.close()
