@@ -129,8 +129,8 @@ def shared_folder(database: Path) -> Path:
 def folder_of(connection: sqlite3.Connection) -> Path:
     """Where the segments of an open database are."""
     path = Path(text(connection.execute("PRAGMA database_list").fetchone()[2]))
-    own = own_folder(path)
-    return own if own.is_dir() else shared_folder(path)
+    own, shared = own_folder(path), shared_folder(path)
+    return shared if shared.is_dir() and not own.is_dir() else own
 
 
 def text(value: str | bytes) -> str:

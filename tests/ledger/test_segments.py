@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -39,8 +39,25 @@ class Killed(BaseException):
     """The process ended here."""
 
 
+OPEN: list[Store] = []
+
+
+@pytest.fixture(autouse=True)
+async def _closed() -> AsyncIterator[None]:
+    """A test that fails leaves no thread behind."""
+    yield
+    await close_all()
+
+
+async def close_all() -> None:
+    while OPEN:
+        await OPEN.pop().close()
+
+
 async def opened(folder: Path, now: int) -> tuple[Store, Ledger]:
+    await close_all()
     store = await Store.open(folder / "agent.db", now=Instant(now), synchronous="OFF")
+    OPEN.append(store)
     return store, await Ledger.open(store, folder / "agent.head", client_id="demo", now=Instant(now))
 
 
@@ -86,6 +103,22 @@ def on_record(folder: Path) -> set[str]:
         connection.close()
 
 
+def sealed_end(folder: Path) -> int:
+    connection = sqlite3.connect(folder / "agent.db")
+    try:
+        return max(each.last for each in segments(connection))
+    finally:
+        connection.close()
+
+
+def first_in_table(folder: Path) -> int:
+    connection = sqlite3.connect(folder / "agent.db")
+    try:
+        return int(connection.execute("SELECT min(seq) FROM ledger_entries").fetchone()[0])
+    finally:
+        connection.close()
+
+
 async def sealed_folder(folder: Path, entries: int = 90, **keep: int) -> list[Any]:
     """A closed ledger of which the first entries are sealed; what an export told before that."""
     store, ledger = await opened(folder, 0)
@@ -95,7 +128,7 @@ async def sealed_folder(folder: Path, entries: int = 90, **keep: int) -> list[An
     assert done.segments >= 4
     assert done.entries > 60
     await ledger.write_head()
-    await store.close()
+    await close_all()
     return before
 
 
@@ -132,7 +165,7 @@ async def test_what_is_sealed_reads_and_verifies_as_before(tmp_path: Path) -> No
     assert ledger.hold_reason is None
     assert (await ledger.verify()).segments == 4
     assert (await Records(store).audit((), Instant(0), 50, 0))[1] > 0
-    await store.close()
+    await close_all()
 
 
 async def test_young_entries_and_the_known_head_stay(tmp_path: Path) -> None:
@@ -145,7 +178,7 @@ async def test_young_entries_and_the_known_head_stay(tmp_path: Path) -> None:
     assert (await sealer(store, ledger).run(Instant(10**6))).entries > 0
     kept = await store.read(lambda connection: connection.execute("SELECT min(seq) FROM ledger_entries").fetchone())
     assert kept[0] == ledger.known_seq
-    await store.close()
+    await close_all()
     assert verified(tmp_path) == ""
 
 
@@ -266,7 +299,7 @@ async def test_bodies_go_by_class_and_the_chain_stays(tmp_path: Path) -> None:
     done = await sealer(store, ledger, personal=HOT + 10).run(Instant(176))
     assert done.removed == len(gone)
     assert not any(path.exists() for path in gone)
-    await store.close()
+    await close_all()
     found = verify_file(tmp_path / "agent.db", tmp_path / "agent.head")
     after = exported(tmp_path)
     lost = [row for row in after if row["body"] is None]
@@ -293,12 +326,12 @@ async def test_a_class_that_went_without_a_word_of_the_chain_is_found(
 async def test_a_record_that_does_not_verify_is_never_sealed(tmp_path: Path, tamper_at: Callable[..., None]) -> None:
     store, ledger = await opened(tmp_path, 0)
     await fill(store, ledger, 60)
-    await store.close()
+    await close_all()
     store, ledger = await opened(tmp_path, 61)  # verified up to here, then changed
     tamper_at("UPDATE ledger_entries SET body = replace(body, '7', '8') WHERE seq = 9")
     with pytest.raises(Fault, match="nothing is sealed: entry 9"):
         await sealer(store, ledger).run(Instant(1_000))
-    await store.close()
+    await close_all()
     assert not (tmp_path / "agent.segments").exists()
 
 
@@ -317,7 +350,7 @@ async def test_a_walk_goes_on_when_its_rows_are_sealed_under_it(tmp_path: Path, 
     walk.finish()
     assert walk.problem == ""
     assert walk.seq == ledger.head[0]
-    await store.close()
+    await close_all()
 
 
 # -- crashes ----------------------------------------------------------------------------------------------------
@@ -381,7 +414,7 @@ async def test_killed_at_every_step_nothing_is_lost(tmp_path: Path, when: str) -
     origin.mkdir()
     store, ledger = await opened(origin, 0)
     await fill(store, ledger, 60)
-    await store.close()
+    await close_all()
     before = exported(origin)
     keep = {"personal": HOT + 30}
     for step in count():
@@ -396,7 +429,7 @@ async def test_killed_at_every_step_nothing_is_lost(tmp_path: Path, when: str) -
                     await sealer(store, ledger, rows=20, **keep).run(Instant(HOT + 51))
             except Killed:
                 pass
-        await store.close()
+        await close_all()
         assert verified(folder) == "", step
         partly = exported(folder)
         assert [row["hash"] for row in partly[: len(before)]] == [row["hash"] for row in before]
@@ -408,11 +441,12 @@ async def test_killed_at_every_step_nothing_is_lost(tmp_path: Path, when: str) -
         assert ledger.hold_reason is None
         for _ in range(2):
             await ledger.write_head()
-            await sealer(store, ledger, rows=20, **keep).run(Instant(HOT + 51))
+            await sealer(store, ledger, rows=17, **keep).run(Instant(HOT + 51))
         assert (await ledger.verify()).ok
         await ledger.write_head()
-        await store.close()
+        await close_all()
         assert {path.name for path in files(folder)} == on_record(folder), step
+        assert sealed_end(folder) == first_in_table(folder) - 1
         assert verified(folder) == ""
         shutil.rmtree(folder)
         if not doom.hit:
@@ -467,10 +501,10 @@ def test_whatever_happens_the_chain_verifies_and_exports_the_same(
                         await sealer(store, ledger, rows=rows, **keep).run(Instant(now))
                     except Killed:
                         pass
-                await store.close()
+                await close_all()
                 store, ledger = await opened(folder, now)
             elif action == "reopen":
-                await store.close()
+                await close_all()
                 store, ledger = await opened(folder, now)
             assert ledger.hold_reason is None
             number = max(number, now)
@@ -482,9 +516,15 @@ def test_whatever_happens_the_chain_verifies_and_exports_the_same(
                 assert row["body"] == body or (row["body"] is None and keep.get(CLASSES[row["kind"]]))
             assert verified(folder) == ""
             assert len(known) == max(known, default=0)
-        await store.close()
+        await close_all()
 
-    asyncio.run(run())
+    async def to_the_end() -> None:
+        try:
+            await run()
+        finally:
+            await close_all()
+
+    asyncio.run(to_the_end())
     shutil.rmtree(folder)
 
 
