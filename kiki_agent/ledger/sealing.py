@@ -250,7 +250,7 @@ def _pack(stem: str, rows: list[tuple[int, int, str, str, bytes]]) -> _Draft:
         name = f"{stem}-{first[0]}-{last[0]}-{kind}-{digest[:16]}.jsonl.gz"
         files[kind] = SegmentFile(name, digest, len(text))
         packed[name] = zlib.compress(text, level=6, wbits=31)
-    return _Draft(Segment(first[0], last[0], last[4], files), first[1], last[1], packed)
+    return _Draft(Segment(first[0], last[0], last[4], files), first[1], max(row[1] for row in rows), packed)
 
 
 __all__ = ["BATCH", "PATIENCE", "ROWS", "Sealed", "Sealer"]

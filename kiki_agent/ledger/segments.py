@@ -128,9 +128,14 @@ def shared_folder(database: Path) -> Path:
 
 def folder_of(connection: sqlite3.Connection) -> Path:
     """Where the segments of an open database are."""
-    path = Path(text(connection.execute("PRAGMA database_list").fetchone()[2]))
-    own, shared = own_folder(path), shared_folder(path)
-    return shared if shared.is_dir() and not own.is_dir() else own
+    return find_folder(Path(text(connection.execute("PRAGMA database_list").fetchone()[2])))
+
+
+def find_folder(database: Path) -> Path:
+    """Where the segments of a database file are: one in use, one that was set aside (`x.db.before-1`), or a backup."""
+    stem, _, ending = database.name.partition(".db")
+    aside, own = database.with_name(f"{stem}.segments{ending}"), database.with_name(f"{stem}.segments")
+    return next((each for each in (aside, own, shared_folder(database)) if each.is_dir()), own)
 
 
 def text(value: str | bytes) -> str:

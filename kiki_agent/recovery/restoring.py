@@ -19,7 +19,7 @@ import msgspec
 
 from kiki_agent.errors import StoreError
 from kiki_agent.ledger.head import KnownHead, UnreadableHead, read_head, write_head
-from kiki_agent.ledger.segments import own_folder, owner_of, shared_folder
+from kiki_agent.ledger.segments import find_folder, own_folder, owner_of
 from kiki_agent.ledger.verify import Verification, verify_file
 from kiki_agent.model.time import SECOND, Instant
 from kiki_agent.recovery.backups import sha256_of
@@ -164,8 +164,7 @@ def _copy_proved(source: Path, fresh: Path, on_progress: OnProgress | None) -> N
 
 def _bring_segments(source: Path, database: Path) -> None:
     """Copy the segments of a backup to where the database looks for its own; what is there already stays."""
-    own = source.with_suffix(".segments")
-    bring_segments(source, own if own.is_dir() else shared_folder(source), own_folder(database))
+    bring_segments(source, find_folder(source), own_folder(database))
 
 
 def _mark(fresh: Path, name: str, found: Verification, epoch: int) -> None:

@@ -20,13 +20,13 @@ from hypothesis import strategies as st
 
 from kiki_agent.consent.records import history
 from kiki_agent.errors import Fault, StoreError
-from kiki_agent.ledger import Ledger, export_file, verify_file
+from kiki_agent.ledger import Ledger, export_file, verify, verify_file
 from kiki_agent.ledger import sealing as sealing_module
 from kiki_agent.ledger.canonical import KINDS
 from kiki_agent.ledger.decisions import first_since
 from kiki_agent.ledger.records import Records
 from kiki_agent.ledger.sealing import Sealer
-from kiki_agent.ledger.segments import CLASSES, PERSONAL, hash_at, owner_of, segments
+from kiki_agent.ledger.segments import CLASSES, PERSONAL, Segment, hash_at, owner_of, segments
 from kiki_agent.ledger.verify import Walk
 from kiki_agent.model import Instant
 from kiki_agent.store import Store
@@ -166,6 +166,17 @@ async def test_what_is_sealed_reads_and_verifies_as_before(tmp_path: Path) -> No
     assert (await ledger.verify()).segments == 4
     assert (await Records(store).audit((), Instant(0), 50, 0))[1] > 0
     await close_all()
+
+
+async def test_a_record_that_was_set_aside_keeps_its_segments(tmp_path: Path) -> None:
+    await sealed_folder(tmp_path)
+    (tmp_path / "agent.db").rename(tmp_path / "agent.db.before-7")
+    (tmp_path / "agent.segments").rename(tmp_path / "agent.segments.before-7")
+    (tmp_path / "agent.head").unlink()
+    await sealed_folder(tmp_path, 120)  # another record takes its place
+    found = verify_file(tmp_path / "agent.db.before-7")
+    assert found.ok
+    assert found.segments == 4
 
 
 async def test_young_entries_and_the_known_head_stay(tmp_path: Path) -> None:
@@ -336,8 +347,6 @@ async def test_a_record_that_does_not_verify_is_never_sealed(tmp_path: Path, tam
 
 
 async def test_a_walk_goes_on_when_its_rows_are_sealed_under_it(tmp_path: Path, monkeypatch: Any) -> None:
-    from kiki_agent.ledger import verify
-
     monkeypatch.setattr(verify, "CHUNK", 10)
     store, ledger = await opened(tmp_path, 0)
     await fill(store, ledger, 90)
@@ -351,6 +360,54 @@ async def test_a_walk_goes_on_when_its_rows_are_sealed_under_it(tmp_path: Path, 
     assert walk.problem == ""
     assert walk.seq == ledger.head[0]
     await close_all()
+
+
+async def test_a_walk_outside_a_snapshot_asks_again_when_rows_left_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await sealed_folder(tmp_path)
+    plain, asked = verify.segments.segments, count()
+
+    def late(connection: sqlite3.Connection, covering: int | None = None) -> list[Segment]:
+        return [] if next(asked) == 0 else plain(connection, covering)
+
+    monkeypatch.setattr(verify.segments, "segments", late)
+    assert verified(tmp_path) == ""
+
+
+async def test_rows_that_are_sealed_and_not_deleted_yet_are_compared(
+    tmp_path: Path, tamper_at: Callable[..., None]
+) -> None:
+    store, ledger = await opened(tmp_path, 0)
+    await fill(store, ledger, 60)
+    asked = count()
+    done = await sealer(store, ledger, money=1).run(Instant(HOT * 3), lambda: next(asked) > 3)
+    assert done.segments == 1
+    assert done.dropped == 0, "its rows are still in the table"
+    await ledger.write_head()
+    await close_all()
+    assert first_in_table(tmp_path) < sealed_end(tmp_path)
+    assert verified(tmp_path) == ""
+    tamper_at("UPDATE ledger_entries SET at = at + 1 WHERE seq = 16")
+    assert "entry 16 is another one in the table" in verified(tmp_path)
+
+
+async def test_a_start_after_the_last_verified_entry_was_sealed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, ledger = await opened(tmp_path, 0)
+    await fill(store, ledger, 40)
+    assert (await ledger.verify()).ok
+    await fill(store, ledger, 60, 41)
+    await sealer(store, ledger).run(Instant(HOT + 90))
+    await ledger.write_head()
+    await close_all()
+    assert sealed_end(tmp_path) > 45
+    walked: list[Segment] = []
+    monkeypatch.setattr(verify.Walk, "_walk_segment", lambda *given: walked.append(given[-1]))
+    _, ledger = await opened(tmp_path, 300)
+    assert ledger.hold_reason is None
+    assert not walked, "a start reads no segment"
 
 
 # -- crashes ----------------------------------------------------------------------------------------------------

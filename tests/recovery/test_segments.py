@@ -63,7 +63,8 @@ async def test_a_backup_brings_its_segments_and_a_restore_takes_them_back(office
     await seal(office)
     assert (await office.ledger.verify()).ok
     await office.close()
-    office.restore(first.name)
+    replaced = next(Path(path) for path in office.restore(first.name).replaced if ".db.replaced-" in path)
+    assert verify_file(replaced).segments > 4, "what was replaced is whole as well"
     assert exported(office.database) == before[: first.seq]
     await office.open()
     assert office.ledger.hold_reason is None
