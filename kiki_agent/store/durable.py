@@ -12,7 +12,7 @@ def replace_file(path: Path, data: bytes, *, sync: bool = True) -> None:
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         rest = memoryview(data)
-        while rest:  # a full disk takes a part and says so only when asked for the rest
+        while rest:  # a disk that is nearly full takes a part, and only the next try says why
             rest = rest[os.write(descriptor, rest) :]
         if sync:
             os.fsync(descriptor)
