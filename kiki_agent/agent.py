@@ -27,8 +27,10 @@ from kiki_agent.hooks.http import HttpClient
 from kiki_agent.hooks.manager import Plugins
 from kiki_agent.ledger import DecisionBook, Ledger, Outbox, Records
 from kiki_agent.ledger.fallback import Fallback
-from kiki_agent.ledger.upkeep import HeadLoop, VerifyLoop
-from kiki_agent.model import SECOND, Instant, Intent, Outcome, Platform, Receipt, micros_from_text
+from kiki_agent.ledger.sealing import Sealer
+from kiki_agent.ledger.segments import DECISION, MONEY, PERSONAL
+from kiki_agent.ledger.upkeep import HeadLoop, SealLoop, VerifyLoop
+from kiki_agent.model import DAY, SECOND, Instant, Intent, Outcome, Platform, Receipt, micros_from_text
 from kiki_agent.model.money import MICROS
 from kiki_agent.notify import Alerts, DeliveryLoop, NewsLoop
 from kiki_agent.optimizer import Optimizer
@@ -367,6 +369,8 @@ class Agent:
         loops.append(self.resilience.windows)
         loops.append(HeadLoop(self.ledger, self.decisions, self.store, settings.ledger.head_interval_s))
         loops.append(VerifyLoop(self.ledger, settings.ledger.verify_interval_s))
+        if settings.mode is not Mode.BACKTEST:  # its record is there to be compared, and kept whole in one file
+            loops.append(SealLoop(self.ledger, self._sealer()))
         if self.restored.waiting:
             loops.append(self.restored)
         if world.backups is not None and self.guard is None:
@@ -384,6 +388,16 @@ class Agent:
         self.supervisor.on_restart = lambda name: self.metrics.task_restarts(name).inc()
         if services is not None:
             services.supervisor = self.supervisor
+
+    def _sealer(self) -> Sealer:
+        ledger = self.settings.ledger
+        keep = {MONEY: ledger.money_days, DECISION: ledger.decision_days, PERSONAL: ledger.personal_days}
+        return Sealer(
+            self.store,
+            self.ledger,
+            hot=round(ledger.hot_days * DAY),
+            keep={kind: round(days * DAY) for kind, days in keep.items()},
+        )
 
     # -- starting and ending ------------------------------------------------------------------------------------
 

@@ -314,7 +314,7 @@ class _Process:
         """A new market has no past in common with an older record: keep that under another name."""
         if not self.database.exists():
             return
-        for suffix in (".db", ".db-wal", ".db-shm", ".head", ".keys", ".erased"):
+        for suffix in (".db", ".db-wal", ".db-shm", ".head", ".keys", ".erased", ".segments"):
             path = self.database.with_suffix(suffix)
             if path.exists():
                 path.replace(path.with_name(f"{path.name}.before-{epoch}"))

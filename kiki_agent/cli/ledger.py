@@ -44,6 +44,8 @@ def verify(options: Options, database: Path | None, head: Path | None) -> int:
     elif found.ok:
         against = f", as {known} knows it" if known.exists() else f"; no known head at {known} to compare with"
         emit(f"{path}: the ledger is whole, {found.entries} entries, head {found.head_hash}{against}")
+        if found.segments:
+            emit(f"{found.segments} sealed segments up to entry {found.sealed}, {found.dropped} bodies dropped by age")
     else:
         emit(f"{path}: the ledger is damaged: {found.problem}")
     return 0 if found.ok else 1

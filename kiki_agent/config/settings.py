@@ -63,6 +63,7 @@ def _platform(text: str) -> str:
 
 
 Seconds = Annotated[float, Field(gt=0, le=86_400 * 366)]
+Days = Annotated[float, Field(ge=0, le=36_600)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Cap = Annotated[str, BeforeValidator(_amount), Expect('an amount such as "250.00", not negative')]
 """An amount in units of `currency`; 0 is allowed and permits nothing."""
@@ -124,6 +125,12 @@ class LedgerSettings(Section):
     verify_interval_s: Seconds = 86_400.0
     settle_s: Seconds = 30.0
     """After this long a request can no longer be travelling, and an unknown outcome may be read back."""
+    hot_days: Days = 90.0
+    """Older entries leave the table for sealed files; 0: never."""
+    money_days: Days = 3_650.0
+    """Sealed entries about money and orders keep their bodies for so long; 0: for ever. So do the next two."""
+    decision_days: Days = 730.0
+    personal_days: Days = 2_555.0
 
 
 class BiddingSettings(Section):

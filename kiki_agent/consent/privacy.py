@@ -236,8 +236,11 @@ def _counts(connection: sqlite3.Connection, since: Instant, until: Instant) -> d
 
 
 def _kept(connection: sqlite3.Connection) -> tuple[int, Instant | None, int]:
-    entries = connection.execute("SELECT count(*) FROM ledger_entries").fetchone()[0]
-    oldest = connection.execute("SELECT at FROM ledger_entries ORDER BY seq LIMIT 1").fetchone()
+    entries = connection.execute("SELECT coalesce(max(seq), 0) FROM ledger_entries").fetchone()[0]
+    oldest = connection.execute(
+        "SELECT first_at FROM ledger_segments WHERE first_seq = 1"
+        " UNION ALL SELECT at FROM ledger_entries WHERE seq = 1 LIMIT 1"
+    ).fetchone()
     erased = connection.execute("SELECT count(DISTINCT mark) FROM erasures").fetchone()[0]
     return entries, None if oldest is None else Instant(oldest[0]), erased
 

@@ -10,7 +10,9 @@ from typing import Any
 import msgspec
 
 from kiki_agent.consent.statements import Consent, ConsentType, Source, Statement, Status, follow
+from kiki_agent.errors import StoreError
 from kiki_agent.ledger import Ledger
+from kiki_agent.ledger.segments import PERSONAL, BadSegment, sealed_entries
 from kiki_agent.model import Instant
 
 _COLUMNS = (
@@ -103,13 +105,26 @@ def counts(connection: sqlite3.Connection, now: Instant) -> dict[str, int]:
 
 
 def history(connection: sqlite3.Connection, subject: str) -> list[Entry]:
-    """Ledger entries about a subject, oldest first."""
+    """Ledger entries about a subject, oldest first, what was sealed and not dropped by age included. Raises StoreError.
+
+    Sealed entries stand in no index: their files are read one after the other.
+    """
+    found: list[Entry] = []
+    hot = connection.execute("SELECT min(seq) FROM ledger_entries").fetchone()[0]
+    try:
+        for seq, at, kind, text in sealed_entries(connection, PERSONAL, ("consent", "privacy")):
+            if hot is None or seq < hot:
+                body = msgspec.json.decode(text, type=dict)
+                if body.get("subject") == subject:
+                    found.append((seq, Instant(at), kind, body))
+    except BadSegment as bad:
+        raise StoreError(f"the record about this person is not whole: {bad}") from bad
     rows = connection.execute(
         "SELECT seq, at, kind, body FROM ledger_entries"
         f" WHERE kind IN ('consent', 'privacy') AND {_SUBJECT} = ? ORDER BY seq",
         (subject,),
     ).fetchall()
-    return [(seq, Instant(at), kind, msgspec.json.decode(body)) for seq, at, kind, body in rows]
+    return found + [(seq, Instant(at), kind, msgspec.json.decode(body)) for seq, at, kind, body in rows]
 
 
 def _row(new: Consent, now: Instant) -> tuple[object, ...]:

@@ -1,7 +1,8 @@
 """The record: an append-only, hash-chained journal, and what is built directly on it.
 
 Decisions and the runs of equal ones, the outbox through which alone changes reach platforms, the log of budget shifts,
-verification and export. Nothing here decides whether money may move, knows a vendor, or changes a row once written.
+old entries sealed into files, verification and export. Nothing here decides whether money may move, knows a
+vendor, or changes a row once written.
 """
 
 from kiki_agent.ledger.decisions import DecisionBook, DecisionRun

@@ -29,6 +29,8 @@ KINDS = frozenset(
         "order",
         "would_have",
         "alert",
+        "sealed",
+        "dropped",
     }
 )
 """Kinds of ledger entries."""

@@ -273,8 +273,9 @@ def _select(
 
 
 def first_since(connection: sqlite3.Connection, since: Instant) -> int:
-    """Number of the first entry at or after an instant, by bisection: entries stand in the order of time."""
-    low, high = 1, connection.execute("SELECT coalesce(max(seq), 0) + 1 FROM ledger_entries").fetchone()[0]
+    """Number of the first entry of the table at or after an instant, by bisection: entries stand in order of time."""
+    low = connection.execute("SELECT coalesce(min(seq), 1) FROM ledger_entries").fetchone()[0]
+    high = connection.execute("SELECT coalesce(max(seq), 0) + 1 FROM ledger_entries").fetchone()[0]
     while low < high:
         middle = (low + high) // 2
         if connection.execute("SELECT at FROM ledger_entries WHERE seq = ?", (middle,)).fetchone()[0] >= since:

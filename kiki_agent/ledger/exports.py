@@ -1,4 +1,4 @@
-"""The whole ledger as text: CSV for spreadsheets, JSON lines for programs."""
+"""The whole ledger as text, what was sealed first: CSV for spreadsheets, JSON lines for programs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 
 from kiki_agent.errors import StoreError
+from kiki_agent.ledger import segments
 from kiki_agent.model.time import iso
 from kiki_agent.store import Store
 from kiki_agent.store.seat import uri
@@ -82,9 +83,7 @@ def _header(fmt: Format) -> str:
 
 
 def _chunk(connection: sqlite3.Connection, fmt: Format, after: int, size: int = CHUNK) -> tuple[str, int]:
-    rows = connection.execute(
-        "SELECT seq, at, kind, body, hash FROM ledger_entries WHERE seq > ? ORDER BY seq LIMIT ?", (after, size)
-    ).fetchall()
+    rows = _rows(connection, after, size)
     if not rows:
         return "", after
     if fmt == "csv":
@@ -98,10 +97,27 @@ def _chunk(connection: sqlite3.Connection, fmt: Format, after: int, size: int = 
                 "at": at,
                 "time": iso(at),
                 "kind": kind,
-                "body": msgspec.Raw(body.encode()),
+                "body": None if body is None else msgspec.Raw(body.encode()),
                 "hash": digest.hex(),
             }
         ).decode()
         for seq, at, kind, body, digest in rows
     )
     return "\n".join(lines) + "\n", rows[-1][0]
+
+
+def _rows(connection: sqlite3.Connection, after: int, size: int) -> list[tuple[int, int, str, str | None, bytes]]:
+    """The next entries, a whole segment of them at once; the body of one that was dropped by age is None."""
+    for segment in segments.segments(connection, covering=after + 1):
+        try:
+            sealed = segments.rows_of(segments.folder_of(connection), segment)
+        except segments.BadSegment as bad:
+            raise StoreError(str(bad)) from bad
+        return [
+            (seq, at, kind.decode(), None if body is None else body.decode(), digest)
+            for seq, at, kind, body, digest in sealed
+            if seq > after
+        ]
+    return connection.execute(
+        "SELECT seq, at, kind, body, hash FROM ledger_entries WHERE seq > ? ORDER BY seq LIMIT ?", (after, size)
+    ).fetchall()

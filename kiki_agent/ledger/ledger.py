@@ -7,9 +7,8 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import msgspec
-
 from kiki_agent.errors import StoreError
+from kiki_agent.ledger import segments
 from kiki_agent.ledger.canonical import GENESIS, KINDS, canonical, entry_hash
 from kiki_agent.ledger.head import KnownHead, UnreadableHead, read_head, write_head
 from kiki_agent.ledger.reallocations import ReallocationWalk
@@ -67,6 +66,11 @@ class Ledger:
     def head(self) -> tuple[int, str]:
         """Number and hash (hexadecimal) of the last committed entry; (0, zeros) before the first."""
         return self._head
+
+    @property
+    def known_seq(self) -> int:
+        """Number of the last entry that is known outside the database; 0 when none is."""
+        return 0 if self._known is None else self._known.seq
 
     # -- on the database thread ---------------------------------------------------------------------------------
 
@@ -134,8 +138,7 @@ class Ledger:
         return None if checked.ok else checked.problem
 
     def _compare(self, connection: sqlite3.Connection, known: KnownHead | None, last: int) -> str | None:
-        row = connection.execute("SELECT kind, body FROM ledger_entries WHERE seq = 1").fetchone()
-        owner = msgspec.json.decode(row[1]).get("client_id") if row is not None and row[0] == "genesis" else None
+        owner = segments.owner_of(connection)
         if owner != self._client_id:
             return f"the ledger belongs to client {owner!r}, not to {self._client_id!r}"
         if known is None:
@@ -147,8 +150,8 @@ class Ledger:
             return f"the known head belongs to client {known.client_id!r}, not to {self._client_id!r}"
         if known.seq > last:
             return f"the ledger ends at entry {last}, but entry {known.seq} is known to have been written"
-        found = connection.execute("SELECT hash FROM ledger_entries WHERE seq = ?", (known.seq,)).fetchone()
-        if found is None or found[0].hex() != known.hash:
+        found = segments.hash_at(connection, known.seq)
+        if found is None or found.hex() != known.hash:
             return f"entry {known.seq} is not the one known outside the ledger"
         log = connection.execute(
             "SELECT hash FROM budget_reallocation_log WHERE id = ?", (known.reallocation_id,)
@@ -234,7 +237,11 @@ def _checkpoint(connection: sqlite3.Connection) -> tuple[int, bytes]:
 
 
 def _stands(connection: sqlite3.Connection, walk: Walk) -> bool:
-    """Whether the checkpoint the walk starts from is still what is stored there."""
+    """Whether the checkpoint the walk starts from is still what is stored there; once sealed, the segments' end is."""
+    sealed = segments.sealed_to(connection)
+    if sealed is not None and walk.seq <= sealed[0]:
+        walk.seq, walk.digest = sealed
+        return True
     row = connection.execute("SELECT hash FROM ledger_entries WHERE seq = ?", (walk.seq,)).fetchone()
     if row is not None and row[0] == walk.digest:
         return True

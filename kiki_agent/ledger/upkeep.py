@@ -1,11 +1,12 @@
-"""The ledger's own rhythms: its head outside the database, and a walk along the whole chain once a day."""
+"""The ledger's own rhythms: its head outside the database; now and then a walk along the chain, and the sealing."""
 
 from __future__ import annotations
 
 from kiki_agent.errors import Fault
 from kiki_agent.ledger.decisions import DecisionBook
 from kiki_agent.ledger.ledger import Ledger
-from kiki_agent.model.time import SECOND, Instant
+from kiki_agent.ledger.sealing import Sealer
+from kiki_agent.model.time import HOUR, SECOND, Instant
 from kiki_agent.runtime.loop import Loop
 from kiki_agent.store import Store
 
@@ -62,4 +63,25 @@ class VerifyLoop(Loop):
         found = await self._ledger.verify(whole=True)
         if not found.ok:
             raise Fault(f"the ledger does not verify: {found.problem}")
+        return None
+
+
+class SealLoop(Loop):
+    """Entries that are old leave the table for sealed files, and bodies go when their class is old enough."""
+
+    name = "seal"
+    period = HOUR
+    first_due_at_start = False
+
+    def __init__(self, ledger: Ledger, sealer: Sealer) -> None:
+        self._ledger = ledger
+        self._sealer = sealer
+
+    async def tick(self, now: Instant) -> str | None:
+        """Seal and drop what is due. Raises Fault when it does not verify, StoreError when it cannot be written."""
+        if self._ledger.hold_reason is not None:
+            return f"the chain is not trusted: {self._ledger.hold_reason}"
+        done = await self._sealer.run(now, self.stop_new_work)
+        if not (done.entries or done.dropped or done.removed):
+            return "nothing is old enough"
         return None

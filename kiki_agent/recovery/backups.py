@@ -16,8 +16,10 @@ import msgspec
 from kiki_agent.errors import StoreError
 from kiki_agent.ledger.canonical import GENESIS
 from kiki_agent.ledger.head import KnownHead, UnreadableHead, read_head, write_head
+from kiki_agent.ledger.segments import folder_of, hash_at, owner_of, shared_folder
 from kiki_agent.ledger.verify import verify_file
 from kiki_agent.model.time import SECOND, Instant
+from kiki_agent.recovery.segments import bring_segments, prune_segments
 from kiki_agent.store.backup import OnProgress, copy_to
 from kiki_agent.store.durable import replace_file
 from kiki_agent.store.meta import get_meta
@@ -114,6 +116,7 @@ def backup_from(
         finally:
             connection.execute("ROLLBACK")
         write_head(copy.with_suffix(".head"), head, sync=True)
+        bring_segments(copy, folder_of(connection), shared_folder(copy))
         found = Backup(
             name, now, reason.value, copy.stat().st_size, sha256_of(copy), head.seq, head.hash, head.client_id, epoch
         )
@@ -197,6 +200,7 @@ def prune(folder: Path, database: str, *, daily: int, weekly: int) -> list[str]:
     removed = [each.name for each in backups if each.name not in kept]
     for name in removed:
         _remove(folder, name)
+    prune_segments(folder)
     return removed
 
 
@@ -235,10 +239,7 @@ def write_note(folder: Path, backup: Backup) -> None:
 
 def _facts(connection: sqlite3.Connection) -> tuple[KnownHead, int]:
     """Where the chains of this snapshot end, whose they are, and its epoch."""
-    first = connection.execute("SELECT kind, body FROM ledger_entries WHERE seq = 1").fetchone()
-    owner = ""
-    if first is not None and first[0] == "genesis":
-        owner = str(msgspec.json.decode(first[1], type=dict).get("client_id", ""))
+    owner = owner_of(connection) or ""
     last = connection.execute("SELECT seq, hash FROM ledger_entries ORDER BY seq DESC LIMIT 1").fetchone()
     seq, digest = (0, GENESIS) if last is None else last
     log = connection.execute("SELECT id, hash FROM budget_reallocation_log ORDER BY id DESC LIMIT 1").fetchone()
@@ -284,10 +285,10 @@ def _contradiction(copy: Path, backup: Backup, known: KnownHead | str | None) ->
         return f"the known head belongs to client {known.client_id!r}, the backup to {backup.client_id!r}"
     connection = sqlite3.connect(uri(copy, read_only=True), uri=True, isolation_level=None)
     try:
-        row = connection.execute("SELECT hash FROM ledger_entries WHERE seq = ?", (known.seq,)).fetchone()
+        found = hash_at(connection, known.seq)
     finally:
         connection.close()
-    if row is None or row[0].hex() != known.hash:
+    if found is None or found.hex() != known.hash:
         return f"entry {known.seq} is not the one known outside the ledger"
     return ""
 

@@ -19,9 +19,11 @@ import msgspec
 
 from kiki_agent.errors import StoreError
 from kiki_agent.ledger.head import KnownHead, UnreadableHead, read_head, write_head
+from kiki_agent.ledger.segments import find_folder, own_folder, owner_of
 from kiki_agent.ledger.verify import Verification, verify_file
 from kiki_agent.model.time import SECOND, Instant
 from kiki_agent.recovery.backups import sha256_of
+from kiki_agent.recovery.segments import bring_segments
 from kiki_agent.store.backup import OnProgress, sync_file
 from kiki_agent.store.durable import replace_file, sync_folder
 from kiki_agent.store.lock import LockFile
@@ -77,6 +79,7 @@ def restore(
         epoch = max(_epoch_of(source), _epoch_of(database)) + 1
         fresh = database.with_name(database.name + ".restoring")
         _copy_proved(source, fresh, on_progress)
+        _bring_segments(source, database)
         _mark(fresh, source.stem, found, epoch)
         lost = _lost(known_head, found, client_id)
         head = _head_of(source, found, client_id)
@@ -121,10 +124,9 @@ def _proved(source: Path, client_id: str) -> Verification:
         raise StoreError(f"the backup {source} holds no ledger entry, so there is nothing to restore")
     connection = sqlite3.connect(uri(source, read_only=True), uri=True, isolation_level=None)
     try:
-        body = connection.execute("SELECT body FROM ledger_entries WHERE seq = 1").fetchone()[0]
+        owner = owner_of(connection)
     finally:
         connection.close()
-    owner = msgspec.json.decode(body, type=dict).get("client_id")
     if owner != client_id:
         raise StoreError(f"the backup {source} belongs to client {owner!r}, not to {client_id!r} (client_id)")
     for each in status(source):
@@ -158,6 +160,11 @@ def _copy_proved(source: Path, fresh: Path, on_progress: OnProgress | None) -> N
     if digest.hexdigest() != written or sha256_of(fresh) != written:
         fresh.unlink()
         raise StoreError(f"the bytes of {source} are not those its note speaks of, so it is not restored")
+
+
+def _bring_segments(source: Path, database: Path) -> None:
+    """Copy the segments of a backup to where the database looks for its own; what is there already stays."""
+    bring_segments(source, find_folder(source), own_folder(database))
 
 
 def _mark(fresh: Path, name: str, found: Verification, epoch: int) -> None:
