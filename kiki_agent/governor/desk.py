@@ -297,15 +297,21 @@ class Desk:
 
     async def plan_rollback(self, scope: str, given: Sequence[str | int]) -> RollbackPlan:
         """What it takes to put back a change (key), a batch (cause) or a day (from, to)."""
-        made = await self._store.read(partial(rollback.find_made, scope=scope, given=given))
-        return rollback.plan(made, self._accounts.table)
+
+        def read(connection: sqlite3.Connection) -> tuple[list[rollback.Made], int]:
+            made = rollback.find_made(connection, scope, given)
+            return made, rollback.given_up(connection, made)
+
+        made, given_up = await self._store.read(read)
+        return rollback.plan(made, self._accounts.table, given_up)
 
     async def roll_back(
         self, scope: str, given: Sequence[str | int], by: str, now: Instant
     ) -> tuple[RollbackPlan, Order | None]:
         """Put changes back, lowering first, and leave their levers alone for a while. Raises Denied.
 
-        NOT_FOUND when nothing of it is on record, MOVED when nothing of it still stands.
+        NOT_FOUND when nothing of it is on record, MOVED when nothing of it still stands, SUM when it would only raise
+        budgets and nothing covers that.
         """
         async with self._deciding:
             plan = await self.plan_rollback(scope, given)
@@ -314,6 +320,8 @@ class Desk:
             if not plan.changes:
                 if not plan.refused:
                     raise Denied("CONFLICT", "all of it is put back already")
+                if any(why == Held.SUM for _, why in plan.refused):
+                    raise Denied(Held.SUM, "what it raised elsewhere is not lowered with it, so no budget is raised")
                 raise Denied(Held.MOVED, "the account has moved since; nothing was put back")
             watched = sorted(
                 {

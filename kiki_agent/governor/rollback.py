@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kiki_agent.accounts import CampaignTable, LeverKey
-from kiki_agent.governor.changes import Change, standing_value
+from kiki_agent.governor.changes import Change, net, standing_value
+from kiki_agent.governor.reasons import Held
 from kiki_agent.model import Instant, IntentKind
 
 _WHERE = {
@@ -23,6 +25,7 @@ class Made:
 
     change: Change
     at: Instant
+    cause: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +42,38 @@ class RollbackPlan:
 def find_made(connection: sqlite3.Connection, scope: str, given: Sequence[str | int]) -> list[Made]:
     """Accepted changes of levers, oldest first. `scope`: change (key), batch (cause) or day (from, to)."""
     rows = connection.execute(
-        "SELECT connector, campaign_id, kind, before, after, budget_id, coalesce(settled_at, sent_at) FROM intents"
+        "SELECT connector, campaign_id, kind, before, after, budget_id, coalesce(settled_at, sent_at), cause"
+        " FROM intents"
         f" WHERE {_WHERE[scope]} AND state = 'accepted' AND kind <> '{IntentKind.PLACE_BID.value}'"
         " ORDER BY sent_at, settled_at, key",
         tuple(given),
     )
-    return [Made(Change(*row[:6]), Instant(row[6])) for row in rows.fetchall()]
+    return [Made(Change(*row[:6]), Instant(row[6]), row[7]) for row in rows.fetchall()]
 
 
-def plan(made: Sequence[Made], table: CampaignTable) -> RollbackPlan:
-    """One change back per lever: to what stood before the first of the changes, if the last of them still stands."""
+def given_up(connection: sqlite3.Connection, made: Sequence[Made]) -> int:
+    """By how much everything of the same causes has lowered daily budgets together, in micros; 0 when it has not.
+
+    Only that much may be raised without lowering anything. A shift gives nothing up: what it took it gives elsewhere,
+    also where that is another day or still to come.
+    """
+    budgets = [each for each in made if each.change.kind == IntentKind.SET_BUDGET]
+    causes = json.dumps(sorted({each.cause for each in budgets if each.cause}))
+    ((raised,),) = connection.execute(
+        "SELECT coalesce(sum(after - before), 0) FROM intents WHERE cause IN (SELECT value FROM json_each(?))"
+        " AND cause NOT IN (SELECT shift_id FROM shifts) AND kind = ?"
+        " AND (state = 'accepted' OR after > before AND state IN ('pending', 'unknown'))",
+        (causes, IntentKind.SET_BUDGET.value),
+    ).fetchall()
+    return max(0, -int(raised) - net([each.change for each in budgets if not each.cause]))
+
+
+def plan(made: Sequence[Made], table: CampaignTable, given_up_micros: int) -> RollbackPlan:
+    """One change back per lever: to what stood before the first of the changes, if the last of them still stands.
+
+    No budget is raised when one that should be lowered is refused, or when the raises together are more than the
+    lowerings and what was `given_up`: rolling back makes no money.
+    """
     first: dict[LeverKey, Change] = {}
     last: dict[LeverKey, Change] = {}
     for each in made:
@@ -56,6 +81,7 @@ def plan(made: Sequence[Made], table: CampaignTable) -> RollbackPlan:
         last[each.change.key] = each.change
     changes: list[Change] = []
     refused: list[tuple[Change, str]] = []
+    lowered: list[Change] = []
     for key, newest in last.items():
         back = Change(
             newest.connector,
@@ -69,9 +95,20 @@ def plan(made: Sequence[Made], table: CampaignTable) -> RollbackPlan:
         if stands is None:
             refused.append((back, "GONE"))
         elif stands == back.after:
-            continue  # nothing to put back
+            lowered.append(back)  # nothing to put back; what was lowered counts
         elif stands != back.before:
             refused.append((back, "MOVED"))
         else:
             changes.append(back)
-    return RollbackPlan(len(made), tuple(changes), tuple(refused))
+    return _covered(RollbackPlan(len(made), tuple(changes), tuple(refused)), lowered, given_up_micros)
+
+
+def _covered(wanted: RollbackPlan, lowered: Sequence[Change], given_up_micros: int) -> RollbackPlan:
+    """The plan without its raises of budgets, where they are not covered."""
+    raises = [each for each in wanted.changes if each.kind == IntentKind.SET_BUDGET and each.raises]
+    lowerings = [each for each in (*wanted.changes, *lowered) if not each.raises]
+    missed = any(each.kind == IntentKind.SET_BUDGET and not each.raises for each, _ in wanted.refused)
+    if not missed and net(raises) + net(lowerings) <= given_up_micros:
+        return wanted
+    kept = tuple(each for each in wanted.changes if each not in raises)
+    return replace(wanted, changes=kept, refused=(*wanted.refused, *((each, Held.SUM.value) for each in raises)))

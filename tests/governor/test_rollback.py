@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from kiki_agent.model import local_day
 from kiki_agent.sandbox import layout as at
 from kiki_agent.sandbox.faults import Fault
@@ -84,18 +86,59 @@ async def test_one_change_by_its_key_and_a_day(start: Start) -> None:
     await house.post("/api/v1/rollback", 404, change="nothing")
 
 
+def edit(house: House, connector: str, name: str, by: int) -> tuple[int, int]:
+    """Somebody moves a budget; its index in the market and what it is now."""
+    campaign = house.agent.accounts.table.rows[house.agent.accounts.table.index[connector, name]]
+    (index,) = (house.market.control[at.BUDGET] == campaign.daily_budget_micros).nonzero()[0].tolist()
+    house.edit(index, at.BUDGET, campaign.daily_budget_micros + by)
+    return index, campaign.daily_budget_micros + by
+
+
+HALF = "SELECT key, connector, campaign_id FROM intents WHERE cause = ? AND state = 'accepted' AND "
+
+
 async def test_what_somebody_moved_since_is_left_as_it_is(start: Start) -> None:
     house = await shifted(start)
     ((shift,),) = house.rows("SELECT shift_id FROM shifts")
-    connector, name = house.rows("SELECT connector, campaign_id FROM intents WHERE cause = ? LIMIT 1", shift)[0]
-    campaign = house.agent.accounts.table.rows[house.agent.accounts.table.index[connector, name]]
-    index = house.index(campaign)
-    theirs = campaign.daily_budget_micros + 3_000_000
-    house.edit(index, at.BUDGET, theirs)
+    _, connector, name = house.rows(HALF + "after < before LIMIT 1", shift)[0]
+    index, theirs = edit(house, connector, name, 3_000_000)
     await house.run(6)
     done = await house.post("/api/v1/rollback", batch=shift)
     assert [(each["change"]["campaign_id"], each["reason"]) for each in done["refused"]] == [(name, "MOVED")]
     assert int(house.market.control[at.BUDGET, index]) == theirs
+
+
+@pytest.mark.parametrize("by", [3_000_000, -1_000_000])
+async def test_nothing_is_raised_when_what_should_be_lowered_has_moved(start: Start, by: int) -> None:
+    house = await shifted(start)
+    ((shift,),) = house.rows("SELECT shift_id FROM shifts")
+    _, connector, name = house.rows(HALF + "after > before LIMIT 1", shift)[0]
+    edit(house, connector, name, by)
+    await house.run(6)
+    before = house.market.control[at.BUDGET].copy()
+    givers = sorted(each[2] for each in house.rows(HALF + "after < before", shift))
+    preview = await house.post("/api/v1/rollback", batch=shift, preview=True)
+    refused = sorted((each["reason"], each["change"]["campaign_id"]) for each in preview["refused"])
+    assert refused == [("MOVED", name), *(("SUM", each) for each in givers)]
+    if preview["changes"]:
+        done = await house.post("/api/v1/rollback", batch=shift)
+        assert done["order"]["state"] == "done"
+    else:
+        told = await house.post("/api/v1/rollback", 409, batch=shift)
+        assert (told["code"], "no budget is raised" in told["detail"]) == ("SUM", True)
+    assert bool((house.market.control[at.BUDGET] <= before).all())
+
+
+async def test_one_half_of_a_shift_is_not_put_back_by_a_raise(start: Start) -> None:
+    house = await shifted(start)
+    ((shift,),) = house.rows("SELECT shift_id FROM shifts")
+    moved = stands(house)
+    key = house.rows(HALF + "after < before LIMIT 1", shift)[0][0]
+    assert (await house.post("/api/v1/rollback", 409, change=key))["code"] == "SUM"
+    assert stands(house) == moved
+    key = house.rows(HALF + "after > before LIMIT 1", shift)[0][0]
+    assert (await house.post("/api/v1/rollback", change=key))["order"]["state"] == "done"
+    assert sum(dict(stands(house)).values()) < sum(dict(moved).values())
 
 
 async def test_nothing_is_raised_when_the_lowering_fails(start: Start) -> None:

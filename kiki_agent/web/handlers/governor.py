@@ -251,7 +251,7 @@ async def roll_back(call: Call, body: shapes.RollbackBody) -> web.Response:
         plan, order = await desk.roll_back(scope, given, PERSON, services.clock.now())
         call.house.overview.forget()
     refused = [
-        shapes.RefusedItem(change=_changes(call, [each])[0], reason="GONE" if why == "GONE" else "MOVED")
+        shapes.RefusedItem.model_validate({"change": _changes(call, [each])[0], "reason": why})
         for each, why in plan.refused
     ]
     return answer(

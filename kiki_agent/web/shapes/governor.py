@@ -203,7 +203,7 @@ class RefusedItem(Answer):
     """A lever that is left as it is."""
 
     change: ChangeItem
-    reason: Literal["MOVED", "GONE"]
+    reason: Literal["MOVED", "GONE", "SUM"]
 
 
 class RollbackAnswer(Answer):
