@@ -70,6 +70,8 @@ class Accounts:
         """Grows with each confirmed change."""
         self.stated: dict[str, Capabilities] = {}
         """What each platform says of its account, since this process started."""
+        self.lost: dict[str, str] = {}
+        """Why a platform cannot be read at present, by connector; kept by the pollers."""
         self.levers = Levers()
         self.on_outside: Callable[[Sequence[OutsideEdit], Instant], None] = lambda edits, now: None
         """Hears of changes at the platforms that were not the agent's."""
@@ -80,6 +82,7 @@ class Accounts:
         self._days = dict.fromkeys(self.connectors, "")
         self._next_day = 0
         self._heard: set[str] = set()
+        self._spoke_at: dict[str, Instant] = dict.fromkeys(self.connectors, now)
 
     @classmethod
     async def open(cls, store: Store, accounts: Sequence[Account], *, lookback_days: int, now: Instant) -> Accounts:
@@ -143,6 +146,13 @@ class Accounts:
         """Microseconds since the instant the reported spend covers; None when it was never reported."""
         as_of = self._state[connector].spend_as_of
         return now - as_of if as_of else None
+
+    def silence(self, connector: str, now: Instant) -> int:
+        """Microseconds since the platform last answered with a spend report, or since the start when it never did.
+
+        Unlike `spend_age` this does not count how far a platform's figures are behind as a rule.
+        """
+        return now - self._spoke_at[connector]
 
     def heard(self, connector: str) -> bool:
         """Whether the platform stated its campaigns and spend since this process started."""
@@ -277,6 +287,7 @@ class Accounts:
     def take_spend(self, connector: str, report: SpendReport, now: Instant) -> SpendReport:
         """Take over reported spend; returns the report without what cannot be believed, for booking."""
         self.roll(now)
+        self._spoke_at[connector] = now
         table, today = self.table, self._days[connector]
         low, high = table.bounds[connector]
         spent = table.spend_today_micros[low:high].copy()

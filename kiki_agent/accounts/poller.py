@@ -7,7 +7,7 @@ from datetime import date, timedelta
 from typing import Protocol
 
 from kiki_agent.accounts.accounts import MATURED_DAYS, RIPE_DAYS, Accounts
-from kiki_agent.errors import Bug, PluginError, RateLimited, Rejected, Temporary, Unsupported
+from kiki_agent.errors import AuthExpired, Bug, Outdated, PluginError, RateLimited, Rejected, Temporary, Unsupported
 from kiki_agent.hooks.capabilities import Capabilities
 from kiki_agent.model import (
     DAY,
@@ -55,6 +55,10 @@ class Reader(Protocol):
 
 class AccountMismatch(Rejected):
     """The account is not the one that was configured; nothing of it is read."""
+
+
+ONLY_PEOPLE_CURE = (AuthExpired, Outdated, AccountMismatch)
+"""Errors that no waiting cures; one of them is enough to call a platform lost."""
 
 
 class Poller(Loop):
@@ -140,14 +144,17 @@ class Poller(Loop):
             if self._failures:
                 _log.info("platform_back", f"{self.connector} answers again", connector=self.connector)
             self._failures = 0
+            self._accounts.lost.pop(self.connector, None)
             return None
         self._failures += 1
         self.last_error = f"{type(problem).__name__}: {problem}"
         if self._failures == 1:
             text = f"{self.connector} could not be read: {problem}"
             _log.warning("platform_silent", text, connector=self.connector, error=type(problem).__name__)
-        if isinstance(problem, RateLimited):
+        if isinstance(problem, RateLimited):  # it answers, so it is not lost by this
             return f"{self.connector} asked for patience: {problem}"
+        if isinstance(problem, ONLY_PEOPLE_CURE) or self._failures > TOLERATED:
+            self._accounts.lost[self.connector] = str(problem)
         if isinstance(problem, Temporary) and self._failures <= TOLERATED:
             return f"{self.connector} could not be read: {problem}"
         raise problem

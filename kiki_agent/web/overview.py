@@ -196,6 +196,7 @@ class Overview:
         assert services.accounts is not None
         currency = services.settings.currency
         instance = None if services.plugins is None else services.plugins.instances.get(connector)
+        lost = services.accounts.lost.get(connector)
         low, high = services.accounts.table.bounds[connector]
         age = services.accounts.spend_age(connector, now)
         spent = None if age is None else int(services.accounts.table.spend_today_micros[low:high].sum())
@@ -208,8 +209,8 @@ class Overview:
             connector=connector,
             platform=platform.value,
             label=label,
-            state=_state(instance.state if instance is not None else "ok"),
-            note=instance.error or None if instance is not None else None,
+            state=_state(instance.state if instance is not None else "ok", lost),
+            note=(instance.error if instance is not None else "") or lost,
             campaigns=high - low,
             active_campaigns=int(services.accounts.table.active[low:high].sum()),
             spent_today=None if spent is None else decimal_text(spent, currency),
@@ -272,12 +273,15 @@ class Overview:
         frozen = services.supervisor is not None and services.supervisor.frozen
         hold = services.not_ready() if services.starting is None and not frozen else None
         settings = services.settings
+        told = {f"poll:{each.connector}" for each in platforms if each.state == "lost"}
         return Facts(
             now=now,
             starting=None if services.starting is None else services.starting.removeprefix("starting: "),
             hold=None if hold is None else hold.removeprefix("safe hold: "),
             frozen=tuple(each.name for each in faulted if each.essential),
-            troubled=tuple((each.name, each.last_error) for each in faulted if not each.essential),
+            troubled=tuple(
+                (each.name, each.last_error) for each in faulted if not each.essential and each.name not in told
+            ),
             killed=services.shield is not None and services.shield.killed,
             kill_reason=None if services.shield is None else services.shield.kill_reason,
             killed_at=self._note.at,
@@ -294,13 +298,17 @@ class Overview:
 
 def _platform_fact(services: Services, each: PlatformState, now: Instant) -> PlatformFact:
     age = None if services.accounts is None else services.accounts.spend_age(each.connector, now)
+    guard = None if services.resilience is None else services.resilience.guards.get(each.connector)
+    asked = each.state != "off" and (guard is None or guard.enabled)
     return PlatformFact(
         connector=each.connector,
         label=each.label,
         quarantined=(each.note or "no reason known") if each.state == "quarantined" else None,
+        lost=each.note if each.state == "lost" and asked else None,
         has_cap=services.shield is None or each.cap is not None,
         overshoot=None if each.overshoot is None else f"{each.overshoot} {services.settings.currency}",
         spend_as_of=None if age is None else Instant(now - age),
+        silent_for=services.accounts.silence(each.connector, now) if services.accounts is not None and asked else 0,
     )
 
 
@@ -370,8 +378,10 @@ def _first(items: Sequence[ActionItem], limit: int) -> Iterator[ActionItem]:
             yield item
 
 
-def _state(text: str) -> Literal["ok", "quarantined", "off"]:
-    return "quarantined" if text == "quarantined" else "off" if text == "off" else "ok"
+def _state(text: str, lost: str | None) -> Literal["ok", "lost", "quarantined", "off"]:
+    if text in ("quarantined", "off"):
+        return "quarantined" if text == "quarantined" else "off"
+    return "ok" if lost is None else "lost"
 
 
 def _ratio(value: float | None) -> float | None:

@@ -9,7 +9,7 @@ from kiki_agent.model import MINUTE, Instant, iso
 from kiki_agent.web.shapes.overview import NeedItem, StatusLine
 
 MANY_PERIODS = 3
-"""Data older than this many of its own periods is called old."""
+"""A platform that gave no report for this many periods is called silent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +20,14 @@ class PlatformFact:
     label: str
     quarantined: str | None
     """The error that put it aside."""
+    lost: str | None
+    """Why it cannot be read at present."""
     has_cap: bool
     overshoot: str | None
     """Amount above the cap, ready to read."""
     spend_as_of: Instant | None
+    silent_for: int
+    """Microseconds since it last answered with a report, however far behind the figures in it are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +134,15 @@ def _platform_needs(facts: Facts) -> list[NeedItem]:
                     text=f"Its connector failed: {each.quarantined[:300]}. The other platforms run on.",
                 )
             )
+        elif each.lost is not None:
+            found.append(
+                NeedItem(
+                    id=f"lost-{each.connector}",
+                    severity="bad",
+                    title=f"{each.label} cannot be read",
+                    text=f"{each.lost[:300].rstrip('.')}. It is tried again and again; the other platforms run on.",
+                )
+            )
         elif not each.has_cap:
             found.append(
                 NeedItem(
@@ -139,14 +152,15 @@ def _platform_needs(facts: Facts) -> list[NeedItem]:
                     text=f"Without one it may spend nothing. Set daily_cap in [connector.{each.connector}].",
                 )
             )
-        elif each.spend_as_of is not None and facts.now - each.spend_as_of > _old(facts):
+        elif each.silent_for > _long(facts):
             found.append(
                 NeedItem(
                     id=f"old-{each.connector}",
                     severity="attention",
                     title=f"{each.label} has not reported for a while",
-                    text="Its bids are lowered step by step while nobody knows what is being spent.",
-                    since=iso(each.spend_as_of),
+                    text="Until it does, it is taken to spend as before; bids its budgets or cap leave no room for"
+                    " are lowered or paused.",
+                    since=iso(Instant(facts.now - each.silent_for)),
                 )
             )
         if each.overshoot is not None:
@@ -180,5 +194,5 @@ def status_line(facts: Facts, waiting: Sequence[NeedItem]) -> StatusLine:
     return StatusLine(tone="good", sentence="On plan. Nothing needs you.")
 
 
-def _old(facts: Facts) -> int:
+def _long(facts: Facts) -> int:
     return max(MANY_PERIODS * facts.spend_period, 5 * MINUTE)

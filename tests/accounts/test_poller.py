@@ -6,7 +6,7 @@ import pytest
 
 from kiki_agent.accounts import Poller
 from kiki_agent.accounts.facts import same_days
-from kiki_agent.errors import AuthExpired, Bug, RateLimited, Rejected, Temporary, Unsupported
+from kiki_agent.errors import AuthExpired, Bug, Outdated, RateLimited, Rejected, Temporary, Unsupported
 from kiki_agent.hooks.capabilities import Capabilities
 from kiki_agent.model import HOUR, MINUTE, Instant, parse_iso
 
@@ -72,6 +72,40 @@ async def test_what_time_does_not_heal_fails_at_once(desk: Desk, error: AuthExpi
         await desk.poll(NOON)
 
 
+async def test_a_platform_is_lost_after_three_failed_reads_or_one_that_only_people_cure(desk: Desk) -> None:
+    lost = desk.accounts.lost
+    desk.platform.fails = {"fetch_spend": [Temporary("gone")] * 3}
+    for minute in (0, 1):
+        await desk.poll(NOON + minute * MINUTE)
+        assert lost == {}
+    with pytest.raises(Temporary):
+        await desk.poll(NOON + 2 * MINUTE)
+    assert lost == {"meta": "gone"}
+    await desk.poll(NOON + 3 * MINUTE)
+    assert lost == {}
+    desk.platform.fails = {"fetch_spend": [Outdated("v17 has ended")]}
+    with pytest.raises(Outdated):
+        await desk.poll(NOON + 4 * MINUTE)
+    assert lost == {"meta": "v17 has ended"}
+    desk.platform.fails = {"fetch_spend": [RateLimited("slow down", NOON + 6 * MINUTE)]}
+    await desk.poll(NOON + 5 * MINUTE)
+    assert lost == {"meta": "v17 has ended"}, "asking for patience proves nothing"
+    await desk.poll(NOON + 7 * MINUTE)
+    assert lost == {}
+
+
+async def test_silence_counts_from_the_last_answer_however_old_its_figures_are(desk: Desk) -> None:
+    assert desk.accounts.silence("meta", Instant(NOON + MINUTE)) == MINUTE, "from the start on, before any answer"
+    desk.platform.as_of = Instant(NOON - 3 * HOUR)
+    for minute in (10, 20):
+        await desk.poller.tick(Instant(NOON + minute * MINUTE))
+    desk.platform.fails = {"fetch_spend": [Temporary("500")]}
+    await desk.poller.tick(Instant(NOON + 25 * MINUTE))
+    now = Instant(NOON + 26 * MINUTE)
+    assert desk.accounts.silence("meta", now) == 6 * MINUTE
+    assert desk.accounts.spend_age("meta", now) == 3 * HOUR + 26 * MINUTE
+
+
 async def test_a_failed_report_does_not_keep_spend_from_being_read(desk: Desk) -> None:
     await desk.poll(NOON)
     desk.platform.spend = {("a", TODAY): 1_000_000}
@@ -121,8 +155,10 @@ async def test_an_account_of_another_currency_or_other_days_is_left_alone_until_
         await desk.poll(NOON + MINUTE)
     assert {verb for verb, _ in desk.platform.asked} == {"capabilities"}
     assert not desk.accounts.heard("meta")
+    assert "New_York" in desk.accounts.lost["meta"]
     desk.platform.stated = Capabilities(timezone="Etc/UTC", batch_size=7)
     assert await desk.poll(NOON + 2 * MINUTE) is None
+    assert desk.accounts.lost == {}
     assert desk.accounts.heard("meta")
     assert desk.accounts.batch_size("meta") == 7
 

@@ -346,6 +346,8 @@ class FakeAccounts:
         self.connectors = sorted(PLATFORMS)
         self.table = FakeTable()
         self.stated: dict[str, Capabilities] = {}
+        self.lost: dict[str, str] = {}
+        self.silent: dict[str, int] = {}
         self.as_of: dict[str, Instant | None] = {
             name: Instant(clock.now() - (20 + 7 * index) * SECOND) for index, name in enumerate(self.connectors)
         }
@@ -363,6 +365,9 @@ class FakeAccounts:
     def spend_age(self, connector: str, now: Instant) -> int | None:
         as_of = self.as_of[connector]
         return None if as_of is None else now - as_of
+
+    def silence(self, connector: str, now: Instant) -> int:
+        return self.silent.get(connector, 20 * SECOND)
 
 
 class FakeValue:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from kiki_agent.model import HOUR, MINUTE, SECOND, Instant
+from kiki_agent.runtime.supervisor import LoopHealth
 from kiki_agent.web import Services
 from kiki_agent.web.overview import ACTIONS
 from kiki_agent.web.sentence import AlertFact, Facts, PlatformFact, needs, status_line
@@ -14,8 +15,8 @@ from .fakes import NOON, FakeAccounts, FakeAlert, FakeAlerts, FakeOptimizer, Fak
 
 WELL = Facts(
     now=NOON, starting=None, hold=None, frozen=(), troubled=(), killed=False, kill_reason=None, killed_at=None,
-    platforms=(PlatformFact("meta", "Meta", None, True, None, Instant(NOON - 30 * SECOND)),), alerts=(), unknown=(),
-    spend_period=60 * SECOND,
+    platforms=(PlatformFact("meta", "Meta", None, None, True, None, Instant(NOON - 3 * HOUR), 30 * SECOND),),
+    alerts=(), unknown=(), spend_period=60 * SECOND,
 )  # fmt: skip
 
 
@@ -65,16 +66,24 @@ def test_platforms_that_need_a_person() -> None:
     cases = {
         "Meta was put aside": replace(meta, quarantined="sys.exit"),
         "Meta has no daily cap": replace(meta, has_cap=False),
-        "Meta has not reported for a while": replace(meta, spend_as_of=Instant(NOON - 6 * MINUTE)),
+        "Meta cannot be read": replace(meta, lost="meta: the account is in EUR, the agent counts in USD (currency)"),
+        "Meta has not reported for a while": replace(meta, silent_for=6 * MINUTE),
         "Meta spent 5.00 USD more than its cap": replace(meta, overshoot="5.00 USD"),
     }
     for title, platform in cases.items():
         assert said(replace(WELL, platforms=(platform,)))[2] == [title]
 
 
-def test_data_is_old_only_after_a_while() -> None:
-    meta = replace(WELL.platforms[0], spend_as_of=Instant(NOON - 5 * MINUTE))
-    assert said(replace(WELL, platforms=(meta,)))[2] == []
+def test_a_platform_is_silent_only_after_a_while_however_far_behind_its_figures_are() -> None:
+    meta = replace(WELL.platforms[0], spend_as_of=Instant(NOON - 12 * HOUR), silent_for=5 * MINUTE)
+    assert said(replace(WELL, platforms=(meta,)))[:2] == ("good", "On plan. Nothing needs you.")
+
+
+def test_a_wrong_account_needs_a_person_before_the_first_report() -> None:
+    error = "meta: the account is in USD, the agent counts in EUR (currency)"
+    wrong = replace(WELL, platforms=(replace(WELL.platforms[0], spend_as_of=None, lost=error),))
+    assert said(wrong)[:2] == ("bad", "Running, with a fault. 1 thing needs you.")
+    assert needs(wrong)[0].text.startswith(f"{error}. ")
 
 
 def test_before_the_first_report_nothing_is_claimed() -> None:
@@ -185,6 +194,41 @@ async def test_needs_come_from_everywhere(client: Client, services: Services) ->
     body = await overview(client)
     titles = [each["title"] for each in body["needs"]]  # type: ignore[attr-defined]
     assert titles == ["TikTok was put aside", "Meta spent 12.40 USD more than its cap", "LTV drifts"]
+
+
+async def test_what_cannot_be_read_is_not_called_connected_anywhere(client: Client, services: Services) -> None:
+    assert isinstance(services.accounts, FakeAccounts)
+    assert (await (await client.get("/api/v1/connectors/meta")).json())["connected"] is True
+    error = "meta: the account is in USD, the agent counts in EUR (currency)"
+    services.accounts.lost["meta"] = error
+    there = await (await client.get("/api/v1/connectors/meta")).json()
+    assert (there["connected"], there["status_text"]) == (False, f"cannot be read: {error}")
+    body = await overview(client)
+    card = next(each for each in body["platforms"] if each["connector"] == "meta")  # type: ignore[attr-defined]
+    assert (card["state"], card["note"]) == ("lost", error)
+    (told,) = body["needs"]  # type: ignore[misc]
+    assert (told["title"], error in told["text"]) == ("Meta cannot be read", True)
+
+
+async def test_a_lost_platform_is_told_once(client: Client, services: Services) -> None:
+    assert isinstance(services.accounts, FakeAccounts)
+    assert services.supervisor is not None
+    for name in ("poll:meta", "value"):
+        loop = LoopHealth(name, essential=False, period=60 * SECOND, faulted=True, last_error="AuthExpired: sign in")
+        services.supervisor.health[name] = loop
+    services.accounts.lost["meta"] = "sign in"
+    titles = [each["title"] for each in (await overview(client))["needs"]]  # type: ignore[attr-defined]
+    assert titles == ["Meta cannot be read", "“value” keeps failing"]
+
+
+async def test_a_silent_platform_is_told_but_not_one_whose_figures_are_hours_behind(
+    client: Client, services: Services
+) -> None:
+    assert isinstance(services.accounts, FakeAccounts)
+    services.accounts.as_of["google_ads"] = Instant(NOON - 3 * HOUR)
+    services.accounts.silent["tiktok"] = 6 * MINUTE
+    titles = [each["title"] for each in (await overview(client))["needs"]]  # type: ignore[attr-defined]
+    assert titles == ["TikTok has not reported for a while"]
 
 
 async def test_stop_and_allow_again(client: Client, services: Services) -> None:

@@ -133,6 +133,7 @@ def _connector(services: Services, name: str) -> ConnectorAnswer:
     known = accounts is not None and name in accounts.connectors
     campaigns = list(accounts.campaigns(name)) if accounts is not None and known else []
     age = accounts.spend_age(name, now) if accounts is not None and known else None
+    lost = None if accounts is None else accounts.lost.get(name)
     stated = accounts.stated.get(name) if accounts is not None else None
     spent = None
     if accounts is not None and age is not None:
@@ -148,8 +149,8 @@ def _connector(services: Services, name: str) -> ConnectorAnswer:
         kind=table.kind,
         mode=_MODES[settings.mode],
         enabled=table.enabled and (guard is None or guard.enabled),
-        connected=state == "ok" and age is not None and (guard is None or guard.enabled),
-        status_text=_status_text(state, "" if instance is None else instance.error, age is not None, guard, now),
+        connected=state == "ok" and age is not None and lost is None and (guard is None or guard.enabled),
+        status_text=_status_text(state, "" if instance is None else instance.error, lost, age is not None, guard, now),
         api_version=None if stated is None else stated.api_version or None,
         sunset=None if stated is None else stated.sunset or None,
         campaigns=len(campaigns),
@@ -169,7 +170,7 @@ def _connector(services: Services, name: str) -> ConnectorAnswer:
     )
 
 
-def _status_text(state: str, error: str, reported: bool, guard: Guard | None, now: Instant) -> str:
+def _status_text(state: str, error: str, lost: str | None, reported: bool, guard: Guard | None, now: Instant) -> str:
     match state:
         case "quarantined":
             return f"put aside: {error or 'no reason known'}"
@@ -177,9 +178,11 @@ def _status_text(state: str, error: str, reported: bool, guard: Guard | None, no
             return "switched off in the configuration"
         case "starting":
             return "not up yet"
+    if guard is not None and not guard.enabled:
+        return "switched off by a person; its campaigns run on as they are"
+    if lost is not None:
+        return f"cannot be read: {lost}"
     if guard is not None:
-        if not guard.enabled:
-            return "switched off by a person; its campaigns run on as they are"
         circuit = _circuit(guard)
         if circuit is not None and circuit.state != "closed":
             kinds = " and ".join(

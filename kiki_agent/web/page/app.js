@@ -187,9 +187,10 @@
 
   function fill(row, each) {
     say(row.name, each.label);
-    const tag = each.state === "quarantined" ? "put aside" : each.state === "off" ? "off" : each.best ? "best" : "";
+    const tag = { quarantined: "put aside", lost: "not connected", off: "off" }[each.state] || (each.best ? "best" : "");
     say(row.tag, tag);
-    row.tag.className = each.state === "quarantined" ? "tag bad" : "tag";
+    row.tag.className = each.state === "quarantined" || each.state === "lost" ? "tag bad" : "tag";
+    row.tag.title = each.note || "";
     row.tag.hidden = !tag;
     say(row.campaigns, `${each.active_campaigns} of ${Format.plural(each.campaigns, "campaign", "campaigns")} on`);
     if (each.spent_today === null) {

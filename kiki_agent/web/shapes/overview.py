@@ -69,8 +69,8 @@ class PlatformState(Answer):
     connector: str
     platform: str
     label: str
-    state: Literal["ok", "quarantined", "off"]
-    note: str | None
+    state: Literal["ok", "lost", "quarantined", "off"] = Field(description="lost: it cannot be read at present.")
+    note: str | None = Field(description="The error behind a state that is not ok.")
     campaigns: int
     active_campaigns: int
     spent_today: MoneyText | None
