@@ -143,8 +143,9 @@ class Desk:
     async def suggest_allocation(self, wish: Mapping[str, str | int | None], why: str, now: Instant) -> Suggestion:
         """Put a raise of an allocation before people, durably.
 
-        `wish` is what `Shield.allocate` takes, and `before_micros`. Raises StoreError.
+        `wish` is what `Shield.allocate` takes, and `before_micros`. Raises StoreError; Denied when the shield would.
         """
+        self._shield.check_allocation(**{name: value for name, value in wish.items() if name != "before_micros"})  # type: ignore[arg-type]
         subject = f"allocation/{wish['campaign_id']}"
         known = self.open.get(subject)
         if known is not None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from kiki_agent.errors import Denied
 from kiki_agent.model import Instant
 from kiki_agent.model.money import MAX_MICROS, decimal_text
+from kiki_agent.shield.governor import ChangeLimits
 from kiki_agent.shield.reasons import Refusal
 
 PACE_SLACK = 20
@@ -155,6 +156,22 @@ def check_wish(budget_micros: int, currency: str, pacing: str, start_at: int | N
         raise Denied(Refusal.BAD_INPUT, f"pacing is one of {', '.join(PACINGS)}, was {pacing[:20]!r}")
     if start_at is not None and end_at is not None and end_at <= start_at:
         raise Denied(Refusal.BAD_INPUT, "an allocation ends after it starts")
+
+
+def check_raise(budget_micros: int, before_micros: int, currency: str, limits: ChangeLimits) -> None:
+    """Is an allocation, new (before 0) or raised, of a likely size? Raises Denied ABOVE_MAXIMUM or SLIPPED_DIGIT."""
+    if budget_micros <= before_micros:
+        return
+    given = f"an allocation of {decimal_text(budget_micros, currency)} {currency}"
+    if budget_micros > limits.max_budget_micros:
+        most = decimal_text(limits.max_budget_micros, currency)
+        raise Denied(Refusal.ABOVE_MAXIMUM, f"{given} is above the maximum of {most} (shield.max_budget)")
+    if before_micros and budget_micros > before_micros * limits.max_budget_ratio:
+        before = decimal_text(before_micros, currency)
+        raise Denied(
+            Refusal.SLIPPED_DIGIT,
+            f"{given} is more than {limits.max_budget_ratio:g} times the {before} it is now; did a digit slip?",
+        )
 
 
 def check_change(allocation: Allocation, budget_micros: int, currency: str) -> None:

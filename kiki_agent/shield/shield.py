@@ -15,6 +15,7 @@ from kiki_agent.model import SECOND, Instant, Intent, Platform, SpendReport, mic
 from kiki_agent.runtime.log import get_logger
 from kiki_agent.shield import journal
 from kiki_agent.shield.allocations import Allocation, AllocationView, CheckAnswer, check_change, check_wish
+from kiki_agent.shield.allocations import check_raise as check_allocation_raise
 from kiki_agent.shield.book import Book, Caps, WindowStats
 from kiki_agent.shield.governor import ChangeLimits, check_raise
 from kiki_agent.shield.governor import check_change as check_intent
@@ -296,6 +297,26 @@ class Shield:
 
     # -- allocations by hand (SHD-08 to SHD-10) ------------------------------------------------------------------
 
+    def check_allocation(
+        self,
+        campaign_id: str,
+        budget_micros: int,
+        currency: str,
+        *,
+        pacing: str = "even",
+        start_at: Instant | None = None,
+        end_at: Instant | None = None,
+    ) -> None:
+        """May a campaign be given this budget? Raises Denied.
+
+        BAD_INPUT, CURRENCY; CONFLICT below what is spent or in another currency; ABOVE_MAXIMUM; SLIPPED_DIGIT.
+        """
+        check_wish(budget_micros, currency, pacing, start_at, end_at)
+        known = self._allocations.get(campaign_id)
+        if known is not None:
+            check_change(known, budget_micros, currency)
+        check_allocation_raise(budget_micros, 0 if known is None else known.budget_micros, currency, self._limits)
+
     async def allocate(
         self,
         campaign_id: str,
@@ -307,11 +328,9 @@ class Shield:
         start_at: Instant | None = None,
         end_at: Instant | None = None,
     ) -> AllocationView:
-        """Give a campaign a budget, or change it. Raises Denied: CONFLICT below what is spent, BAD_INPUT, CURRENCY."""
-        check_wish(budget_micros, currency, pacing, start_at, end_at)
+        """Give a campaign a budget, or change it. Raises Denied as `check_allocation` does."""
+        self.check_allocation(campaign_id, budget_micros, currency, pacing=pacing, start_at=start_at, end_at=end_at)
         known = self._allocations.get(campaign_id)
-        if known is not None:
-            check_change(known, budget_micros, currency)
         allocation = known or Allocation(campaign_id, budget_micros, currency, created_at=now, updated_at=now)
         before = (allocation.budget_micros, allocation.pacing, allocation.start_at, allocation.end_at)
         allocation.set(budget_micros, pacing, start_at, end_at)

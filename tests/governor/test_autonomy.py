@@ -230,6 +230,10 @@ async def test_a_raise_of_an_allocation_above_the_threshold_waits_for_a_person(s
     assert (await house.get("/api/v1/budget/c1"))["budget"] == 310
     await house.post("/api/v1/allocate", 200, campaign_id="c1", budget=50)
     await house.post("/api/v1/allocate", 422, campaign_id="c2", budget=500, currency="JPYX")
+    slipped = await house.post("/api/v1/allocate", 409, campaign_id="c1", budget=501)
+    assert slipped["code"] == "SLIPPED_DIGIT"
+    above = await house.post("/api/v1/allocate", 409, campaign_id="c2", budget=1_000_001)
+    assert above["code"] == "ABOVE_MAXIMUM"
     new = await house.post("/api/v1/allocate", 202, campaign_id="c2", budget=500)
     await house.post(f"/api/v1/suggestions/{new['suggestion_id']}/decline")
     assert (await house.client.get("/api/v1/budget/c2")).status == 404

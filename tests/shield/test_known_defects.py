@@ -37,6 +37,21 @@ async def test_defect_01_a_budget_of_nothing_or_a_slipped_digit_goes_live(
 ) -> None:
     async with opens({"meta": caps(daily=900_000, window=None)}, config=settings()) as house:
         assert answer(house, intent(before=5_000 * UNIT, after=after)) == reason
+        await house.shield.allocate("c1", 5_000 * UNIT, "USD", NOON)
+        assert await refused(house.shield.allocate("c1", after, "USD", NOON)) == reason
+        view = await house.shield.budget("c1", NOON)
+        assert view.budget_micros == 5_000 * UNIT
+
+
+async def test_defect_01_holds_for_allocations_up_to_the_bounds(opens: Opens) -> None:
+    config = settings(shield={"max_budget": "20000", "max_budget_ratio": 10})
+    async with opens(config=config) as house:
+        assert await refused(house.shield.allocate("new", 20_001 * UNIT, "USD", NOON)) == "ABOVE_MAXIMUM"
+        await house.shield.allocate("c1", 1_000 * UNIT, "USD", NOON)
+        assert await refused(house.shield.allocate("c1", 10_000 * UNIT + 1, "USD", NOON)) == "SLIPPED_DIGIT"
+        assert (await house.shield.allocate("c1", 10_000 * UNIT, "USD", NOON)).budget_micros == 10_000 * UNIT
+        assert await refused(house.shield.allocate("c1", 20_001 * UNIT, "USD", NOON)) == "ABOVE_MAXIMUM"
+        assert (await house.shield.allocate("c1", UNIT, "USD", NOON)).budget_micros == UNIT, "a cut of any size"
 
 
 async def test_defect_02_guards_are_off_until_they_are_configured(opens: Opens) -> None:

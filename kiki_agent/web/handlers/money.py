@@ -6,7 +6,6 @@ from aiohttp import web
 
 from kiki_agent.model import decimal_text, iso
 from kiki_agent.shield import AllocationView
-from kiki_agent.shield.allocations import check_wish
 from kiki_agent.web.endpoint import Call, answer
 from kiki_agent.web.problem import Problem
 from kiki_agent.web.services import basis_of, need
@@ -38,7 +37,6 @@ async def allocate(call: Call, body: AllocateBody) -> web.Response:
     before = 0 if known is None else known.budget_micros
     desk = None if services.governor is None else services.governor.desk
     if desk is not None and desk.needs_approval(body.budget - before):
-        check_wish(body.budget, currency, pacing, start, end)
         wish: dict[str, str | int | None] = {
             "campaign_id": body.campaign_id,
             "budget_micros": body.budget,
