@@ -39,9 +39,10 @@ def settle(
 
     A permit below the wish is cut to the platform's step. What the shield lowered stays lowered for `hold`
     microseconds, so that a cap that leaves a little more or less on every tick does not move bids on every tick.
+    What halts a whole connector is the reason also where nothing was wished: then the pause is a safety cut.
     `day_start` is the first instant of the running account day of each connector.
     """
-    lowered = (refused != 0) & (wanted > 0)
+    lowered = (refused != 0) & ((wanted > 0) | _HALTS[refused])
     if not lowered.any():
         if not standing.capped:
             return permitted, own
@@ -70,6 +71,17 @@ def _patience(
 
 _WINDOW = SHIELD + LevelReason.WINDOW_CAP
 _CAPPED = np.array(sorted(CAPPED), dtype=np.uint8)
+_HALTS = np.zeros(256, dtype=np.bool_)
+_HALTS[
+    [
+        LevelReason.KILL_SWITCH,
+        LevelReason.SAFE_HOLD,
+        LevelReason.ANOMALY,
+        LevelReason.OVERSHOOT,
+        LevelReason.NO_CAP,
+        LevelReason.CHECK_FAILED,
+    ]
+] = True
 
 
 class Standing:

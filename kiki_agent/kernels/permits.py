@@ -75,10 +75,10 @@ def refusal_of(active: int, wanted: int, least: int, budget: int, spent: int, ra
         return BAD_INPUT
     if wanted > MOST_MICROS or budget > MOST_MICROS or spent > MOST_MICROS:
         return BAD_INPUT
-    if wanted == 0:
-        return NOT_WANTED
     if block != 0:
         return block
+    if wanted == 0:
+        return NOT_WANTED
     if wanted < least:
         return BELOW_MINIMUM
     if spent >= budget:

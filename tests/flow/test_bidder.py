@@ -282,3 +282,20 @@ async def test_what_the_shield_lowered_stays_on_the_platforms_step_and_is_patien
     assert after(1_300, 0, LevelReason.DAILY_CAP) == (0, 64 + LevelReason.DAILY_CAP)
     assert after(2_000, 1_000_000, LevelReason.PERMITTED) == (0, 64 + LevelReason.DAILY_CAP)
     assert after(1_300 + 900_000_000, 1_000_000, LevelReason.PERMITTED) == (1_000_000, bids.ON_PLAN)
+
+
+async def test_a_halt_is_the_reason_also_where_nothing_was_wished(make_rig: Make) -> None:
+    """A pause for a spent budget may wait for a person; one for the kill switch may not."""
+    rig = await make_rig([Entity(campaign("a"), 300)]).start()
+    await rig.run(MIDNIGHT + 2 * SECOND)
+    rig.accounts.table.spend_today_micros[:] = rig.accounts.table.daily_budget_micros
+    await rig.bidder.tick(rig.now)
+    assert rig.bidder.standing.bids.tolist() == [0]
+    assert rig.bidder.standing.reasons.tolist() == [bids.BUDGET_SPENT]
+    await rig.shield.kill(True, "a test", rig.now)
+    await rig.bidder.tick(rig.now)
+    assert rig.bidder.standing.reasons.tolist() == [64 + LevelReason.KILL_SWITCH]
+    await rig.shield.kill(False, "a test", rig.now)
+    rig.shield.hold("a test")
+    await rig.bidder.tick(rig.now)
+    assert rig.bidder.standing.reasons.tolist() == [64 + LevelReason.SAFE_HOLD]
