@@ -10,6 +10,7 @@ from http import HTTPStatus
 from aiohttp import web
 
 from kiki_agent.errors import Denied
+from kiki_agent.model.money import MICROS, minor_exponent
 
 PROBLEM_TYPE = "application/problem+json"
 
@@ -96,6 +97,16 @@ def of_refusal(denied: Denied) -> Problem:
     field = _FIELDS.get(denied.reason)
     fields = [FieldProblem(field, detail)] if field else []
     return Problem(_REFUSALS.get(denied.reason, 409), detail, str(denied.reason), fields=fields)
+
+
+def require_decimals(field: str, micros: int | None, currency: str) -> None:
+    """Refuse an amount with more decimals than its currency has. Raises Problem 422 that names the field."""
+    exponent = minor_exponent(currency)
+    if micros is None or micros % (MICROS // 10**exponent) == 0:
+        return
+    most = "no decimals" if exponent == 0 else f"at most {exponent} decimals"
+    message = f"has more decimals than {currency} has, which is {most}"
+    raise Problem(422, f"{field}: {message}", fields=[FieldProblem(field, message)])
 
 
 def of_http_exception(error: web.HTTPException) -> Problem:

@@ -155,3 +155,49 @@ async def test_bids_that_go_nowhere_are_422(client: Client, change: dict[str, ob
     answer = await client.post("/api/v1/bids", json={**BID, **change})
     assert answer.status == 422
     assert (await answer.json())["errors"][0]["field"] == field
+
+
+@pytest.mark.parametrize(
+    ("budget", "currency", "status"),
+    [
+        ("1100.5", "JPY", 422),
+        (1100.5, "JPY", 422),
+        ("1100.0", "JPY", 201),
+        ("1.005", "USD", 422),
+        ("1.05", "USD", 201),
+        ("1.0005", "KWD", 422),
+        ("1.005", "KWD", 201),
+    ],
+)
+async def test_an_amount_has_the_decimals_of_its_currency(
+    client: Client, services: Services, budget: object, currency: str, status: int
+) -> None:
+    body = {"campaign_id": "c1", "budget": budget, "currency": currency}
+    answer = await client.post("/api/v1/allocate", json=body)
+    assert answer.status == status
+    if status == 422:
+        told = await answer.json()
+        assert (told["errors"][0]["field"], currency in told["detail"]) == ("budget", True)
+        assert shield(services).allocations == {}
+
+
+@pytest.mark.parametrize(
+    ("path", "field", "body"),
+    [
+        ("bids", "bid_amount", {**BID, "bid_amount": "1.255"}),
+        ("bids", "predicted_ltv", {**BID, "predicted_ltv": "1.255"}),
+        ("check", "bid_amount", {**BID, "bid_amount": "1.255"}),
+        ("spend", "amount", {"campaign_id": "c1", "platform": "meta", "amount": "1.255"}),
+        (
+            "conversions",
+            "value",
+            {"connector": "meta", "customer_id": "k", "click_id": "x", "value": "10.5", "currency": "JPY"},
+        ),
+    ],
+)
+async def test_every_amount_by_hand_has_the_decimals_of_its_currency(
+    client: Client, services: Services, path: str, field: str, body: dict[str, object]
+) -> None:
+    answer = await client.post(f"/api/v1/{path}", json=body)
+    assert (answer.status, (await answer.json())["errors"][0]["field"]) == (422, field)
+    assert shield(services).calls == []

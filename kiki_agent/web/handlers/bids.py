@@ -15,7 +15,7 @@ from kiki_agent.shield import Permit
 from kiki_agent.web.endpoint import Call, answer
 from kiki_agent.web.handlers.connectors import circuit_state
 from kiki_agent.web.once import HEADER
-from kiki_agent.web.problem import FieldProblem, Problem
+from kiki_agent.web.problem import FieldProblem, Problem, require_decimals
 from kiki_agent.web.services import Services, basis_of, need
 from kiki_agent.web.shapes.base import number_or_none
 from kiki_agent.web.shapes.money import BidAnswer, BidBody
@@ -30,6 +30,8 @@ async def place(call: Call, body: BidBody) -> web.Response:
     watch = Stopwatch()
     services = call.services
     shield, outbox = need(services.shield, "syncshield"), need(services.outbox, "syncledger")
+    require_decimals("bid_amount", body.bid_amount, services.settings.currency)
+    require_decimals("predicted_ltv", body.predicted_ltv, services.settings.currency)
     connector = _connector(services, body)
     now = services.clock.now()
     key = _key(call, body, connector, now)

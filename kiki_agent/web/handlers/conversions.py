@@ -7,7 +7,7 @@ from aiohttp import web
 from kiki_agent.model import iso
 from kiki_agent.value import ConversionReport, ConversionState
 from kiki_agent.web.endpoint import Call, answer
-from kiki_agent.web.problem import FieldProblem, Problem
+from kiki_agent.web.problem import FieldProblem, Problem, require_decimals
 from kiki_agent.web.services import need
 from kiki_agent.web.shapes import conversions as shapes
 from kiki_agent.web.shapes.base import Nothing, number
@@ -20,12 +20,14 @@ async def report(call: Call, body: shapes.ConversionBody) -> web.Response:
     at = body.instant or now
     if at > now:
         raise Problem(422, "at: lies in the future", fields=[FieldProblem("at", "lies in the future")])
+    currency = body.currency or services.settings.currency
+    require_decimals("value", body.value, currency)
     told = ConversionReport(
         connector=body.connector,
         customer_id=body.customer_id,
         click_id=body.click_id,
         at=at,
-        currency=body.currency or services.settings.currency,
+        currency=currency,
         order_id=body.order_id or "",
         name=body.name or "",
         value_micros=body.value,

@@ -7,7 +7,7 @@ from aiohttp import web
 from kiki_agent.model import decimal_text, iso
 from kiki_agent.shield import AllocationView
 from kiki_agent.web.endpoint import Call, answer
-from kiki_agent.web.problem import Problem
+from kiki_agent.web.problem import Problem, require_decimals
 from kiki_agent.web.services import basis_of, need
 from kiki_agent.web.shapes.base import Nothing, number, number_or_none
 from kiki_agent.web.shapes.money import (
@@ -29,6 +29,7 @@ async def allocate(call: Call, body: AllocateBody) -> web.Response:
     services = call.services
     shield = need(services.shield, "syncshield")
     currency = body.currency or services.settings.currency
+    require_decimals("budget", body.budget, currency)
     known = await shield.budget(body.campaign_id)
     start, end = body.span
     pacing = body.pacing or (known.pacing if known else "even")
@@ -88,6 +89,7 @@ async def check(call: Call, body: CheckBody) -> web.Response:
     services = call.services
     shield = need(services.shield, "syncshield")
     now = services.clock.now()
+    require_decimals("bid_amount", body.bid_amount, services.settings.currency)
     basis = await basis_of(services, body.customer_id, body.platform.value, now)
     found = await shield.check(body.campaign_id, body.bid_amount, body.platform.value, body.reserve, now, basis=basis)
     return answer(
@@ -104,6 +106,7 @@ async def spend(call: Call, body: SpendBody) -> web.Response:
     """Spend an amount, or what a reservation holds."""
     services = call.services
     shield = need(services.shield, "syncshield")
+    require_decimals("amount", body.amount, services.settings.currency)
     changed = await shield.spend(
         body.campaign_id, body.amount, body.reservation_id, body.platform.value, services.clock.now()
     )
