@@ -18,7 +18,7 @@ from kiki_agent.ledger.canonical import GENESIS
 from kiki_agent.ledger.head import KnownHead, UnreadableHead, read_head, write_head
 from kiki_agent.ledger.segments import folder_of, hash_at, owner_of, shared_folder
 from kiki_agent.ledger.verify import verify_file
-from kiki_agent.model.time import SECOND, Instant
+from kiki_agent.model.time import HOUR, SECOND, Instant
 from kiki_agent.recovery.segments import bring_segments, prune_segments
 from kiki_agent.store.backup import OnProgress, copy_to
 from kiki_agent.store.durable import replace_file
@@ -28,6 +28,9 @@ from kiki_agent.store.trouble import world_error
 
 NAME = re.compile(r"[A-Za-z0-9_]{1,64}-\d{8}T\d{6}Z(?:-\d{1,3})?-(?:daily|manual|migration)")
 """What a backup may be called: the database, the second it was made, and why."""
+
+_ENDINGS = ("db", "head", "db.partial", "db.partial-journal", "head.new", "json.new")
+"""Files that a backup has before its note, also half written."""
 
 
 class Reason(StrEnum):
@@ -204,6 +207,26 @@ def prune(folder: Path, database: str, *, daily: int, weekly: int) -> list[str]:
     return removed
 
 
+def prune_leftovers(folder: Path, database: str, now: Instant) -> list[str]:
+    """Remove what a killed backup left: files without a note, none of them touched for an hour; the names removed."""
+    left: dict[str, list[Path]] = {}
+    for path in folder.glob(f"{database}-*"):
+        name, _, ending = path.name.partition(".")
+        if NAME.fullmatch(name) and ending in _ENDINGS and not database_of(folder, name).with_suffix(".json").exists():
+            left.setdefault(name, []).append(path)
+    removed = []
+    for name, paths in sorted(left.items()):
+        try:
+            touched = max(path.stat().st_mtime_ns for path in paths) // 1_000
+        except FileNotFoundError:
+            continue  # renamed this moment: a backup under way
+        if touched <= now - HOUR:
+            for path in paths:
+                path.unlink(missing_ok=True)
+            removed.append(name)
+    return removed
+
+
 def keep_before_migration(folder: Path, known_head: Path, now: Instant) -> Callable[..., None]:
     """What `Store.open` calls before it changes the schema of a database: makes a backup. Raises StoreError.
 
@@ -330,6 +353,7 @@ __all__ = [
     "make_backup",
     "new_name",
     "prune",
+    "prune_leftovers",
     "sha256_of",
     "verify_backup",
 ]

@@ -142,6 +142,7 @@ class Backups:
             raise
         self.failure, self.last = None, made
         await self._record(made)
+        await asyncio.to_thread(backups.prune_leftovers, self.folder, self.database.stem, self._now())
         await asyncio.to_thread(backups.prune, self.folder, self.database.stem, daily=self._daily, weekly=self._weekly)
         _log.info("backup_made", f"Backup {name} is whole", name=name, entries=made.seq, bytes=made.size_bytes)
         return made

@@ -14,9 +14,9 @@ import pytest
 
 from kiki_agent.errors import StoreError
 from kiki_agent.ledger import verify_file
-from kiki_agent.model import DAY, Instant
+from kiki_agent.model import DAY, HOUR, Instant
 from kiki_agent.recovery import Backup, Reason, find_backup, list_backups, prune, verify_backup
-from kiki_agent.recovery.backups import write_note
+from kiki_agent.recovery.backups import prune_leftovers, write_note
 from kiki_agent.recovery.service import Busy
 from kiki_agent.store import Store
 from kiki_agent.store.schema import FOLDER
@@ -209,6 +209,26 @@ async def test_the_last_whole_backup_never_goes(office: Office) -> None:
     _note(office, "agent-20260301T000000Z-daily", 1, Reason.DAILY)
     assert len(prune(office.kept, "agent", daily=1, weekly=0)) == 12
     assert [each.name for each in list_backups(office.kept, "agent")] == ["agent-20260301T000000Z-daily"]
+
+
+def _files(folder: Path, names: list[str], at: int) -> None:
+    for name in names:
+        (folder / name).write_text("")
+        os.utime(folder / name, ns=(at * 1_000, at * 1_000))
+
+
+async def test_what_a_killed_backup_left_goes_after_an_hour(office: Office) -> None:
+    _note(office, "agent-20260301T000000Z-daily", 1, Reason.DAILY)
+    whole = sorted(path.name for path in office.kept.iterdir())
+    gone, young = "agent-20260302T000000Z-manual", "agent-20260303T000000Z-manual"
+    others = ["agent-notes.db", "other-20260302T000000Z-manual.db", f"{gone}.txt"]
+    _files(office.kept, [f"{young}.db", *others], NOON - HOUR + 1)
+    _files(office.kept, [f"{gone}.{ending}" for ending in ("db", "head", "json.new")], NOON - HOUR)
+    _files(office.kept, [f"{gone[:-6]}daily.db.partial", f"{young}.head"], NOON - DAY)
+    assert prune_leftovers(office.kept, "agent", NOON) == [f"{gone[:-6]}daily", gone]
+    kept = sorted([*whole, f"{young}.db", f"{young}.head", *others])
+    assert sorted(path.name for path in office.kept.iterdir()) == kept
+    assert prune_leftovers(office.kept, "agent", Instant(NOON + 1)) == [young]
 
 
 async def test_a_migration_makes_a_proved_backup_first(office: Office, tmp_path: Path) -> None:
