@@ -39,9 +39,12 @@ class AgentClient:
         return self._ask(Request(self.address + path))
 
     def post(self, path: str, body: dict[str, object]) -> Answer:
-        """The answer to a POST of JSON."""
+        """The answer to a POST of JSON that was done; raises CommandError when it was refused, also with 503."""
         headers = {"Content-Type": "application/json"}
-        return self._ask(Request(self.address + path, json.dumps(body).encode(), headers, method="POST"))
+        answer = self._ask(Request(self.address + path, json.dumps(body).encode(), headers, method="POST"))
+        if answer.status >= 400:
+            raise self._refusal(answer.status, answer.body)
+        return answer
 
     def _ask(self, request: Request) -> Answer:
         request.add_header("Accept", "application/json")
@@ -63,8 +66,11 @@ class AgentClient:
         body = self._decoded(raw)
         if status == 503:
             return Answer(status, body)
+        raise self._refusal(status, body)
+
+    def _refusal(self, status: int, body: dict[str, Any]) -> CommandError:
         said = body.get("detail") or body.get("title") or "no reason given"
-        raise CommandError(f"the agent at {self.address} refused with {status}: {said}")
+        return CommandError(f"the agent at {self.address} refused with {status}: {said}")
 
     def _decoded(self, raw: bytes) -> dict[str, Any]:
         try:

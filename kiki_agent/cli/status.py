@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any, Literal
 
 import click
 
 from kiki_agent.cli.agent_client import AgentClient
+from kiki_agent.cli.failure import CommandError
 from kiki_agent.cli.options import Options, common
 from kiki_agent.cli.output import emit, emit_json, emit_pairs, emit_table
+from kiki_agent.governor.kill import FILE as KILL_FILE
 
 
 @click.command()
@@ -40,10 +44,18 @@ def status(options: Options, alive: bool) -> int:
 @common
 def kill_switch(options: Options, position: Literal["on", "off"], reason: str) -> None:
     """Stop all spending of the running agent, or allow it."""
-    client = AgentClient(options.load().settings)
+    settings = options.load().settings
+    file = Path(settings.store.folder) / KILL_FILE
+    if position == "off" and os.path.lexists(file):
+        raise CommandError(f"the file {file} still stops all spending; remove it, then allow spending again")
+    client = AgentClient(settings)
     answer = client.post("/admin/kill-switch", {"on": position == "on", "reason": reason})
+    if answer.body.get("on") is not (position == "on"):
+        raise CommandError(f"the agent at {client.address} did not turn the switch {position}; see kiki-agent status")
     if options.json:
         emit_json(answer.body)
+    elif answer.body.get("recorded") is False:
+        emit("Spending is stopped, but this could not be written down: a restart forgets it.")
     else:
         emit("Spending is stopped." if position == "on" else "Spending is allowed again.")
 

@@ -302,6 +302,8 @@ class _Agent(BaseHTTPRequestHandler):
         self.asked.append(("POST", self.path, body, self.headers["Authorization"]))
         if body["reason"] == "forbidden":
             self._answer(403, {"detail": "an operator's token is needed"})
+        elif body["reason"] == "starting":
+            self._answer(503, {"detail": "syncshield is off or not up yet"})
         elif body["reason"] == "garbage":
             self._answer(200, b"<html>")
         else:
@@ -357,12 +359,33 @@ class TestStatusAndKillSwitch:
         assert agent.asked[-1][:3] == ("POST", "/admin/kill-switch", {"on": on, "reason": "a look"})
 
     @pytest.mark.parametrize(
-        ("reason", "said"), [("forbidden", "refused with 403: an operator's token"), ("garbage", "is not a kiki-agent")]
+        ("reason", "said"),
+        [
+            ("forbidden", "refused with 403: an operator's token"),
+            ("starting", "refused with 503: syncshield is off"),
+            ("garbage", "is not a kiki-agent"),
+        ],
     )
-    def test_a_refusal_is_a_failure(self, kiki: Kiki, agent: type[_Agent], reason: str, said: str) -> None:
-        ended = kiki("kill-switch", "on", "--reason", reason, *self._flags(agent))
+    @pytest.mark.parametrize("form", [(), ("--json",)])
+    def test_a_refusal_is_a_failure(
+        self, kiki: Kiki, agent: type[_Agent], reason: str, said: str, form: tuple[str, ...]
+    ) -> None:
+        ended = kiki("kill-switch", "on", "--reason", reason, *form, *self._flags(agent))
         assert ended.code == 1
         assert said in ended.err
+        assert not ended.out
+
+    def test_the_switch_is_not_turned_off_while_the_file_stops(
+        self, kiki: Kiki, agent: type[_Agent], tmp_path: Path
+    ) -> None:
+        (tmp_path / "KILL").touch()
+        flags = (*self._flags(agent), "--set", f"store.folder={tmp_path}")
+        ended = kiki("kill-switch", "off", "--reason", "all is well", *flags)
+        assert ended.code == 1
+        assert f"the file {tmp_path / 'KILL'} still stops all spending" in ended.err
+        assert not agent.asked, "nothing is spent in the second until the file is seen again"
+        (tmp_path / "KILL").unlink()
+        assert kiki("kill-switch", "off", "--reason", "all is well", *flags).code == 0
 
 
 AUCTIONS = "0\t10\t0.001\t0\n1\t20\t0.002\t1\n0\t30\t0.003\t2\n"
