@@ -290,6 +290,7 @@ class Overview:
                 AlertFact(each.notification_id, each.severity == "CRITICAL", each.title, each.message, each.created_at)
                 for each in alerts
                 if each.severity != "INFO" and each.read_at is None and now - each.created_at < DAY
+                if each.metadata.get("subject") not in told
             ),
             unknown=in_flight(intents, {each.connector: each.label for each in platforms}, now - _UNKNOWN_AFTER),
             spend_period=round(settings.bidding.poll_interval_s * SECOND),

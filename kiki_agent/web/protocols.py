@@ -319,6 +319,9 @@ class StoredAlert(Protocol):
     def message(self) -> str: ...
 
     @property
+    def metadata(self) -> Mapping[str, str]: ...
+
+    @property
     def created_at(self) -> Instant: ...
 
     @property

@@ -140,7 +140,7 @@ def _platform_needs(facts: Facts) -> list[NeedItem]:
                     id=f"lost-{each.connector}",
                     severity="bad",
                     title=f"{each.label} cannot be read",
-                    text=f"{each.lost[:300].rstrip('.')}. It is tried again and again; the other platforms run on.",
+                    text=f"{each.lost[:300].rstrip('.')}. It is tried again and again.",
                 )
             )
         elif not each.has_cap:
@@ -177,14 +177,16 @@ def _platform_needs(facts: Facts) -> list[NeedItem]:
 
 def status_line(facts: Facts, waiting: Sequence[NeedItem]) -> StatusLine:
     """One sentence: how it goes, and whether anybody is needed."""
+    count = len(waiting)
+    need = "1 thing needs you" if count == 1 else f"{count} things need you"
     if facts.starting is not None:
-        return StatusLine(tone="starting", sentence=f"Starting: {facts.starting}.")
+        lost = any(each.lost is not None for each in facts.platforms)
+        also = f" {need}." if lost else ""
+        return StatusLine(tone="bad" if lost else "starting", sentence=f"Starting: {facts.starting}.{also}")
     if facts.killed:
         return StatusLine(tone="stopped", sentence="Stopped. No bid and no budget is raised until you say so.")
     if facts.hold or facts.frozen:
         return StatusLine(tone="bad", sentence="On hold. Spending is not raised until this is cured.")
-    count = len(waiting)
-    need = "1 thing needs you" if count == 1 else f"{count} things need you"
     if any(item.severity == "bad" for item in waiting):
         return StatusLine(tone="bad", sentence=f"Running, with a fault. {need}.")
     if count:

@@ -460,6 +460,7 @@ class FakeAlert:
     message: str
     created_at: Instant
     read_at: Instant | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass

@@ -84,6 +84,8 @@ def test_a_wrong_account_needs_a_person_before_the_first_report() -> None:
     wrong = replace(WELL, platforms=(replace(WELL.platforms[0], spend_as_of=None, lost=error),))
     assert said(wrong)[:2] == ("bad", "Running, with a fault. 1 thing needs you.")
     assert needs(wrong)[0].text.startswith(f"{error}. ")
+    starting = said(replace(wrong, starting="the platforms are being read"))
+    assert starting[:2] == ("bad", "Starting: the platforms are being read. 1 thing needs you.")
 
 
 def test_before_the_first_report_nothing_is_claimed() -> None:
@@ -217,6 +219,8 @@ async def test_a_lost_platform_is_told_once(client: Client, services: Services) 
         loop = LoopHealth(name, essential=False, period=60 * SECOND, faulted=True, last_error="AuthExpired: sign in")
         services.supervisor.health[name] = loop
     services.accounts.lost["meta"] = "sign in"
+    faulted = {"subject": "poll:meta"}
+    services.alerts = FakeAlerts([FakeAlert("n1", "CRITICAL", "Reading meta does not work", "", NOON, None, faulted)])
     titles = [each["title"] for each in (await overview(client))["needs"]]  # type: ignore[attr-defined]
     assert titles == ["Meta cannot be read", "“value” keeps failing"]
 
