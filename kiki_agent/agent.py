@@ -164,6 +164,7 @@ class Agent:
         await self._open_consents(now)
         if services is not None:
             services.consents, services.privacy = self.consents, self.privacy
+            services.stand_in = hold
             services.store, services.ledger = self.store, self.ledger
             services.decisions, services.records = self.decisions, Records(self.store)
 

@@ -22,6 +22,19 @@ if TYPE_CHECKING:
 G = TypeVar("G", bound=BaseModel)
 
 JSON = "application/json"
+WITHOUT_RECORD = frozenset(
+    {
+        "/admin/kill-switch",
+        "/admin/backup",
+        "/admin/backups/{id}/verify",
+        "/admin/backups/{id}/restore",
+        "/api/v1/check",
+        "/platform-ltv",
+        "/sign-in",
+        "/sign-out",
+    }
+)
+"""Paths whose orders stay open while a stand-in takes the place of the database: they stop, cure, or write nothing."""
 _SAFE_PART = re.compile(r"[^\x00-\x1f\x7f]{1,128}")
 
 
@@ -82,7 +95,10 @@ class Endpoint:
     """Fields of an HTML form, where the endpoint takes one in place of JSON; the handler reads it."""
 
     async def serve(self, call: Call) -> web.StreamResponse:
-        """Validate what was given and hand it to the handler."""
+        """Validate what was given and hand it to the handler. Nothing is promised that could not be kept on record."""
+        damage = call.services.stand_in
+        if damage is not None and self.method != "GET" and self.path not in WITHOUT_RECORD:
+            raise Problem(503, f"nothing can be recorded until a backup is restored: {damage}", "SAFE_HOLD")
         given: BaseModel
         if self.form:
             given = Nothing()

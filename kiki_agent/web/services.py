@@ -48,6 +48,8 @@ class Services:
     signals: Signals
     starting: str | None = "starting"
     """What the start is waiting for; None once everything runs."""
+    stand_in: str | None = None
+    """Why a stand-in takes the place of the database: what is written to it is thrown away. None: the real one."""
     store: Store | None = None
     ledger: Ledger | None = None
     decisions: Decisions | None = None

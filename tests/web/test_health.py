@@ -5,6 +5,8 @@ from __future__ import annotations
 from kiki_agent.errors import StoreError
 from kiki_agent.model import HOUR, Instant
 from kiki_agent.web import Services
+from kiki_agent.web.endpoint import WITHOUT_RECORD
+from kiki_agent.web.routes import ENDPOINTS
 
 from .conftest import Client
 from .fakes import FakeLedger, FakeShield, FakeStore
@@ -126,3 +128,23 @@ async def test_before_the_first_success_nothing_is_invented(client: Client, serv
     services.started_at = Instant(services.started_at + HOUR)
     task = (await (await client.get("/status")).json())["tasks"][0]
     assert task["last_success"] is None
+
+
+async def test_nothing_is_promised_while_a_stand_in_takes_the_place_of_the_database(
+    client: Client, services: Services
+) -> None:
+    assert isinstance(services.shield, FakeShield)
+    services.stand_in = "the database is damaged: page 3"
+    orders = [each for each in ENDPOINTS if each.method != "GET" and each.path not in WITHOUT_RECORD]
+    assert {"/api/v1/allocate", "/consent/grant", "/api/v1/conversions"} <= {each.path for each in orders}
+    for each in orders:
+        answer = await client.request(each.method, each.path.replace("{", "").replace("}", ""), json={})
+        assert answer.status == 503, each.path
+        assert "until a backup is restored: the database is damaged" in (await answer.json())["detail"]
+    assert not services.shield.calls
+    stopped = await client.post("/admin/kill-switch", json={"on": True, "reason": "a test"})
+    body = await stopped.json()
+    assert (stopped.status, body["on"], body["recorded"]) == (200, True, False)
+    assert (await client.post("/admin/kill-switch", json={"on": False})).status == 503
+    assert services.shield.killed
+    assert {each.path for each in ENDPOINTS} >= WITHOUT_RECORD

@@ -26,6 +26,7 @@ class KillSwitchNote:
 def _switch(call: Call, shield: Shield, recorded: bool = True) -> web.Response:
     at = call.house.kill_note.at
     reason = shield.kill_reason if shield.killed else None
+    recorded = recorded and call.services.stand_in is None
     return answer(
         KillSwitchAnswer(on=shield.killed, reason=reason, at=None if at is None else iso(at), recorded=recorded)
     )
@@ -45,6 +46,10 @@ async def turn_kill_switch(call: Call, body: KillSwitchBody) -> web.Response:
     shield = need(services.shield, "syncshield")
     if shield.killed == body.on:
         return _switch(call, shield)
+    if services.stand_in is not None and not body.on:
+        raise Problem(
+            503, f"spending is not allowed again until a backup is restored: {services.stand_in}", "SAFE_HOLD"
+        )
     now = services.clock.now()
     recorded = True
     try:
