@@ -162,8 +162,8 @@ def told(demo: Demo) -> list[Effect]:
 
 
 def _away(overview: dict[str, Any]) -> list[str]:
-    """Platforms that are said not to report."""
-    return [need["id"] for need in overview["needs"] if need["id"].startswith("old-")]
+    """Platforms that are said not to report, or not to be there."""
+    return [need["id"] for need in overview["needs"] if need["id"].startswith(("old-", "lost-"))]
 
 
 def test_health_answers_from_the_first_second(life: Life) -> None:
