@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kiki_agent.ledger import verify_file
-from kiki_agent.model import Instant, local_day
+from kiki_agent.model import Instant, iso, local_day
 from kiki_agent.sandbox.draw import PLATFORMS
 
 Effect = Mapping[str, Any]
@@ -94,6 +94,15 @@ def open_intents(database: Path) -> int:
     with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as connection:
         row = connection.execute("SELECT count(*) FROM intents WHERE state IN ('pending', 'unknown')").fetchone()
     return int(row[0])
+
+
+def name_open_intents(database: Path) -> list[str]:
+    """A phrase for each intent without an outcome: what, where, how it stands, why, and since when."""
+    with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        rows = connection.execute(
+            "SELECT kind, connector, state, outcome_reason, sent_at FROM intents WHERE state IN ('pending', 'unknown')"
+        ).fetchall()
+    return [f"{kind} at {place}: {state} {why or ''} since {iso(at)}" for kind, place, state, why, at in rows]
 
 
 # -- effects and intents --------------------------------------------------------------------------------------------
