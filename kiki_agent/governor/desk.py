@@ -13,6 +13,7 @@ from kiki_agent.accounts import Accounts
 from kiki_agent.config import Settings
 from kiki_agent.errors import Denied
 from kiki_agent.governor import outside, rollback, suggestions
+from kiki_agent.governor.approval import REMEMBERED_S, AllocationBases, causes_of_people, write_base
 from kiki_agent.governor.changes import Change, entity_of_intent, standing_value, to_json
 from kiki_agent.governor.holds import Hold
 from kiki_agent.governor.levels import Level
@@ -24,7 +25,7 @@ from kiki_agent.governor.suggestions import Suggestion, ended, suggestion_id
 from kiki_agent.ledger import Ledger, Outbox
 from kiki_agent.model import SECOND, Instant, Intent, micros_from_text
 from kiki_agent.runtime.signals import Signals
-from kiki_agent.shield import Shield
+from kiki_agent.shield import AllocationView, Shield
 from kiki_agent.store import Store
 
 if TYPE_CHECKING:
@@ -69,24 +70,30 @@ class Desk:
         """Shifts a person approved and nobody has begun yet; the optimizer takes them."""
         self.on_approved_shift: Callable[[], None] = lambda: None
         """Hears that there is one."""
-        self._asked: set[str] = set()
-        self._declined: dict[str, tuple[int, Instant]] = {}
+        self.asked_causes: set[str] = set()
+        """Causes a person asked for: orders, and shifts that were approved."""
+        self._declined: dict[str, list[tuple[int, Instant]]] = {}
+        self._bases = AllocationBases()
         self._noted: dict[str, int] = {}
         self._deciding = asyncio.Lock()
 
-    async def load(self) -> None:
-        """Take up what the last process left open."""
+    async def load(self, now: Instant) -> None:
+        """Take up what the last process left open, and what people said to it."""
         found, _ = await self._store.read(lambda connection: suggestions.read(connection, "open", 1_000_000, 0))
         self.open = {each.subject: each for each in found}
         self.approved_shifts = await self._store.read(suggestions.approved_shifts)
         await self.orders.load()
-        self._asked = {*await self._store.read(suggestions.approved_causes)}
+        since = now - REMEMBERED_S * SECOND
+        self.asked_causes = {*await self._store.read(partial(causes_of_people, after=since))}
+        for each in await self._store.read(partial(suggestions.declined, after=now - self._lives)):
+            self._refuse_for_a_while(each)
+        await self._store.read(self._bases.load)
 
     # -- who asked -----------------------------------------------------------------------------------------------
 
     def asked_for(self, intent: Intent) -> bool:
         """Whether a person asked for the change."""
-        return bool(intent.cause) and (intent.cause in self._asked or intent.cause in self.orders.open)
+        return bool(intent.cause) and intent.cause in self.asked_causes
 
     def ordered(self, intent: Intent) -> bool:
         """Whether it is part of an order, which lowers before it raises by itself."""
@@ -106,14 +113,11 @@ class Desk:
         connector = changes[0].connector
         subject = "/".join(changes[0].key) if kind == "change" else f"shift/{connector}/{changes[-1].connector}"
         known = self.open.get(subject)
-        wanted = changes[-1].after if kind == "change" else sum(abs(each.after - each.before) for each in changes)
-        declined = self._declined.get(subject)
-        if declined is not None and now < declined[1] and abs(declined[0] - wanted) < DECLINED_SHARE * declined[0]:
+        wanted = _wanted(kind, changes)
+        if self._declined_lately(subject, wanted, now):
             return None
         if known is not None:
-            before = known.changes
-            told = before[-1].after if kind == "change" else sum(abs(each.after - each.before) for each in before)
-            if _same(told, wanted) and before[0].before == changes[0].before:
+            if _same(_wanted(kind, known.changes), wanted) and known.changes[0].before == changes[0].before:
                 return None
             self._end(ended(known, "replaced", "agent", now))
         made = Suggestion(
@@ -136,21 +140,56 @@ class Desk:
         self._governor.tell("INFO", title, text, connector)  # told once an hour, however many there are
         return made
 
-    def needs_approval(self, raised_micros: int) -> bool:
-        """Whether a raise of a budget waits for a person."""
-        return self._approval_above is not None and raised_micros > self._approval_above
+    def _declined_lately(self, subject: str, wanted: int, now: Instant) -> bool:
+        return any(
+            now < until and (wanted == said or abs(said - wanted) < DECLINED_SHARE * said)
+            for said, until in self._declined.get(subject, ())
+        )
+
+    def _refuse_for_a_while(self, declined: Suggestion) -> None:
+        if declined.changes and declined.decided_at is not None:
+            until = Instant(declined.decided_at + self._lives)
+            said = (_wanted(declined.kind, declined.changes), until)
+            self._declined.setdefault(declined.subject, []).append(said)
+
+    # -- allocations ---------------------------------------------------------------------------------------------
+
+    def needs_approval(self, campaign_id: str, before_micros: int, wanted_micros: int) -> bool:
+        """Whether a raise of an allocation waits for a person: it counts from what one approved or lowered it to."""
+        if self._approval_above is None or wanted_micros <= before_micros:
+            return False
+        return self._bases.raised(campaign_id, wanted_micros) > self._approval_above
+
+    async def allocate(self, wish: Mapping[str, str | int | None], now: Instant) -> AllocationView:
+        """Give a campaign what needs no approval. `wish` as for `suggest_allocation`. Raises Denied, StoreError."""
+        changed = await self._give(wish, now)
+        if self._approval_above is None or changed.budget_micros < int(wish["before_micros"] or 0):
+            await self._count_from(changed.campaign_id, changed.budget_micros, now)
+        return changed
+
+    async def _give(self, wish: Mapping[str, str | int | None], now: Instant) -> AllocationView:
+        return await self._shield.allocate(
+            now=now,
+            **{name: value for name, value in wish.items() if name != "before_micros"},  # type: ignore[arg-type]
+        )
+
+    async def _count_from(self, campaign_id: str, base_micros: int, now: Instant) -> None:
+        self._bases.take(campaign_id, base_micros)
+        await self._store.write(lambda connection: write_base(connection, campaign_id, base_micros, now))
 
     async def suggest_allocation(self, wish: Mapping[str, str | int | None], why: str, now: Instant) -> Suggestion:
-        """Put a raise of an allocation before people, durably.
+        """Put a raise of an allocation before people, durably; the same wish again is the same suggestion.
 
         `wish` is what `Shield.allocate` takes, and `before_micros`. Raises StoreError; Denied when the shield would.
         """
         self._shield.check_allocation(**{name: value for name, value in wish.items() if name != "before_micros"})  # type: ignore[arg-type]
         subject = f"allocation/{wish['campaign_id']}"
+        facts = json.dumps({"allocation": dict(wish)}, sort_keys=True)
         known = self.open.get(subject)
+        if known is not None and known.facts == facts and now < known.expires_at:
+            return known
         if known is not None:
             self._end(ended(known, "replaced", "agent", now))
-        facts = json.dumps({"allocation": dict(wish)}, sort_keys=True)
         ends = Instant(now + self._lives)
         made = Suggestion(
             suggestion_id(subject, now, facts), "change", subject, "", why, Held.APPROVAL.value, (), facts, now, ends
@@ -167,15 +206,8 @@ class Desk:
         if (stands.budget_micros if stands is not None else 0) != wish["before_micros"]:
             await self._end(ended(found, "stale", "agent", now, "the allocation has changed"))
             raise Denied(Held.MOVED, f"suggestion {found.suggestion_id} is stale: the allocation has changed")
-        await self._shield.allocate(
-            wish["campaign_id"],
-            wish["budget_micros"],
-            wish["currency"],
-            now,
-            pacing=wish["pacing"],
-            start_at=wish["start_at"],
-            end_at=wish["end_at"],
-        )
+        await self._give(wish, now)
+        await self._count_from(wish["campaign_id"], wish["budget_micros"], now)
 
     def would_have(self, intents: Sequence[Intent], held_by: str, now: Instant) -> None:
         """Note what would have been done, once per lever and wish."""
@@ -221,11 +253,14 @@ class Desk:
         table = self._accounts.table
         return any(standing_value(table, change) != change.before for change in each.changes)
 
-    def _end(self, each: Suggestion) -> asyncio.Future[bool]:
+    def _ended(self, each: Suggestion) -> None:
         self.open.pop(each.subject, None)
         self._signals.publish(
             "suggestion", {"at": each.decided_at, "suggestion_id": each.suggestion_id, "state": each.state}
         )
+
+    def _end(self, each: Suggestion) -> asyncio.Future[bool]:
+        self._ended(each)
         return self._store.submit(lambda connection: suggestions.close(connection, self._ledger, each))
 
     async def list_suggestions(self, state: str | None, limit: int, offset: int) -> tuple[list[Suggestion], int]:
@@ -254,25 +289,21 @@ class Desk:
                 await self._allocate(found, now)
                 await self._end(decided)
                 return decided, None
-            if found.kind == "shift":
-                self._asked.add(str(json.loads(found.facts)["shift_id"]))
+            if found.kind == "change":
+                return decided, await self._order("suggestion", found.suggestion_id, found.changes, by, now, decided)
+            self.asked_causes.add(str(json.loads(found.facts)["shift_id"]))
             await self._end(decided)
-            if found.kind == "shift":
-                self.approved_shifts.append(decided)
-                self.on_approved_shift()
-                return decided, None
-            return decided, await self._order("suggestion", found.suggestion_id, found.changes, by, now)
+            self.approved_shifts.append(decided)
+            self.on_approved_shift()
+            return decided, None
 
     async def decline(self, name: str, by: str, note: str, now: Instant) -> Suggestion:
         """Do not do it, and do not suggest the same again for a while. Raises Denied: NOT_FOUND, CONFLICT."""
         async with self._deciding:
             found = await self._decidable(name, now, moved_is_fine=True)
-            changes = found.changes
-            if changes:
-                wanted = changes[-1].after if found.kind == "change" else sum(abs(c.after - c.before) for c in changes)
-                self._declined[found.subject] = (wanted, Instant(now + self._lives))
             decided = ended(found, "declined", by, now, note)
             await self._end(decided)
+            self._refuse_for_a_while(decided)
             return decided
 
     async def _decidable(self, name: str, now: Instant, *, moved_is_fine: bool = False) -> Suggestion:
@@ -290,10 +321,22 @@ class Desk:
     # -- orders and roll back ------------------------------------------------------------------------------------
 
     async def _order(
-        self, kind: Literal["suggestion", "rollback"], subject: str, changes: tuple[Change, ...], by: str, now: Instant
+        self,
+        kind: Literal["suggestion", "rollback"],
+        subject: str,
+        changes: tuple[Change, ...],
+        by: str,
+        now: Instant,
+        approved: Suggestion | None = None,
     ) -> Order:
+        """Put an order on record, with the end of the suggestion it comes from, and begin it."""
         order = Order(order_id(kind, subject, now), kind, subject, changes, by, now)
-        await self.orders.make(order)
+        self.asked_causes.add(order.order_id)
+        if approved is None:
+            await self.orders.make(order)
+        else:
+            await self.orders.make(order, lambda connection: suggestions.close(connection, self._ledger, approved))
+            self._ended(approved)
         return await self.orders.advance(order, now)
 
     async def plan_rollback(self, scope: str, given: Sequence[str | int]) -> RollbackPlan:
@@ -356,6 +399,11 @@ class Desk:
     async def edits_of_others(self, limit: int, offset: int) -> tuple[list[SeenEdit], int]:
         """Edits of others, newest first, and how many there are in all."""
         return await self._store.read(lambda connection: outside.read_edits(connection, limit, offset))
+
+
+def _wanted(kind: str, changes: Sequence[Change]) -> int:
+    """The one number wishes about the same thing are compared by: the new value, or how much a shift moves."""
+    return changes[-1].after if kind == "change" else sum(abs(each.after - each.before) for each in changes)
 
 
 def _same(one: int, other: int) -> bool:

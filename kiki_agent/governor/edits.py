@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from kiki_agent.accounts import LEVER_OF, Lever
@@ -64,14 +65,14 @@ class Edits:
         """Edits of a lever after an instant, oldest first."""
         return [each for each in self._by_lever.get((connector, entity, lever), ()) if each.at > since]
 
-    def net(self, connector: str, lever: Lever, since: int) -> int:
-        """Sum of all changes of a connector's levers of one kind after an instant."""
+    def net(self, connector: str, lever: Lever, since: int, without: Collection[str] = ()) -> int:
+        """Sum of all changes of a connector's levers of one kind after an instant, but for those of some causes."""
         return sum(
             edit.after - edit.before
             for (owner, _, kind), edits in self._by_lever.items()
             if owner == connector and kind is lever
             for edit in edits
-            if edit.at > since
+            if edit.at > since and edit.cause not in without
         )
 
     def restore(self, connection: sqlite3.Connection, now: Instant) -> list[tuple[Instant, Intent, str]]:

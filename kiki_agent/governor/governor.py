@@ -13,6 +13,7 @@ from kiki_agent.accounts import LEVER_OF, Accounts, Lever, OutsideEdit, entity_o
 from kiki_agent.config import Mode, Settings
 from kiki_agent.errors import Denied
 from kiki_agent.governor import checks, holds, outside
+from kiki_agent.governor.approval import check_small_steps
 from kiki_agent.governor.changes import entity_of_intent
 from kiki_agent.governor.checks import Limits
 from kiki_agent.governor.desk import Desk
@@ -123,7 +124,7 @@ class Governor:
                 self.edits.sent(intent, entity_of_intent(intent), at)
             if state == "accepted":
                 self.edits.settled(intent, entity_of_intent(intent), accepted=True)
-        await self.desk.load()
+        await self.desk.load(now)
         return self
 
     @property
@@ -241,6 +242,7 @@ class Governor:
             return
         if not all(self._finishes(each) for each in intents):
             checks.check_approval(intents, self._limits)
+            check_small_steps(intents, self.edits, self.desk.asked_causes, self._limits.approval_above, now)
         for connector in sorted({each.connector for each in intents}):
             standing = self.standing(connector)
             if standing.level is Level.ACT_LIMITED:

@@ -74,10 +74,15 @@ class Orders:
         )
         self.open = {row[0]: _from_row(row) for row in rows}
 
-    async def make(self, order: Order) -> None:
-        """Put an order on record before anything of it is sent."""
+    async def make(self, order: Order, with_it: Callable[[sqlite3.Connection], object] | None = None) -> None:
+        """Put an order on record before anything of it is sent; `with_it` writes in the same transaction.
+
+        So what was approved is ordered, however the process ends. Raises StoreError.
+        """
 
         def write(connection: sqlite3.Connection) -> None:
+            if with_it is not None:
+                with_it(connection)
             connection.execute(
                 f"INSERT INTO orders ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 (

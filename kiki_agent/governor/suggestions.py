@@ -127,14 +127,14 @@ def approved_shifts(connection: sqlite3.Connection) -> list[Suggestion]:
     return [_from_row(row) for row in rows.fetchall()]
 
 
-def approved_causes(connection: sqlite3.Connection) -> list[str]:
-    """Ids of approved shifts that may still be under way."""
+def declined(connection: sqlite3.Connection, after: int) -> list[Suggestion]:
+    """What people declined after an instant, oldest first."""
     rows = connection.execute(
-        "SELECT json_extract(facts, '$.shift_id') FROM suggestions LEFT JOIN shifts"
-        " ON shift_id = json_extract(facts, '$.shift_id') WHERE kind = 'shift' AND suggestions.state = 'approved'"
-        " AND (shifts.state IS NULL OR shifts.state IN ('decreasing', 'increasing', 'returning'))"
+        f"SELECT {_COLUMNS} FROM suggestions WHERE state = 'declined' AND decided_at > ?"
+        " ORDER BY decided_at, suggestion_id",
+        (after,),
     )
-    return [row[0] for row in rows.fetchall()]
+    return [_from_row(row) for row in rows.fetchall()]
 
 
 def _from_row(row: Sequence[object]) -> Suggestion:

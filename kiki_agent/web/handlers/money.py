@@ -36,24 +36,27 @@ async def allocate(call: Call, body: AllocateBody) -> web.Response:
     start = start if start is not None or known is None else known.start_at
     end = end if end is not None or known is None else known.end_at
     before = 0 if known is None else known.budget_micros
+    wish: dict[str, str | int | None] = {
+        "campaign_id": body.campaign_id,
+        "budget_micros": body.budget,
+        "before_micros": before,
+        "currency": currency,
+        "pacing": pacing,
+        "start_at": start,
+        "end_at": end,
+    }
     desk = None if services.governor is None else services.governor.desk
-    if desk is not None and desk.needs_approval(body.budget - before):
-        wish: dict[str, str | int | None] = {
-            "campaign_id": body.campaign_id,
-            "budget_micros": body.budget,
-            "before_micros": before,
-            "currency": currency,
-            "pacing": pacing,
-            "start_at": start,
-            "end_at": end,
-        }
+    if desk is None:
+        changed = await shield.allocate(
+            body.campaign_id, body.budget, currency, services.clock.now(), pacing=pacing, start_at=start, end_at=end
+        )
+    elif desk.needs_approval(body.campaign_id, before, body.budget):
         amounts = f"{decimal_text(before, currency)} to {decimal_text(body.budget, currency)} {currency}"
         why = f"A person wants to raise the allocation of {body.campaign_id} from {amounts}"
         made = await desk.suggest_allocation(wish, why, services.clock.now())
         return answer(_pending(body.campaign_id, currency, known, made.suggestion_id), 202)
-    changed = await shield.allocate(
-        body.campaign_id, body.budget, currency, services.clock.now(), pacing=pacing, start_at=start, end_at=end
-    )
+    else:
+        changed = await desk.allocate(wish, services.clock.now())
     return answer(_allocation(changed), 201 if known is None else 200)
 
 
