@@ -402,22 +402,35 @@ class Agent:
 
     # -- starting and ending ------------------------------------------------------------------------------------
 
-    async def start(self) -> None:
-        """Settle what the last process left open, and read the platforms once, before any loop ticks."""
+    async def start(self, *, waits_for: str = "") -> None:
+        """Settle what the last process left open, and read the platforms once, before any loop ticks.
+
+        What `waits_for` names has to come first: until `read_platforms` no platform and no source is asked.
+        """
         now = self.world.clock.now()
+        for loop in self._readers():
+            loop.waits_for = waits_for
         await self.outbox.load(now)
         await self._together({f"reconcile:{name}": self._settle(name, now) for name in self.connectors})
         if self.restored.waiting:
             await self.optimizer.abandon_open(now)
             await self.restored.note(now)
-        await self.read_platforms()
+        if not waits_for:
+            await self.read_platforms(START_PATIENCE_S)
 
-    async def read_platforms(self) -> None:
-        """Read all platforms and customers now."""
+    async def read_platforms(self, patience_s: float) -> None:
+        """Read all platforms and customers now, and go on without those that take more wall seconds than that."""
         now = self.world.clock.now()
-        await self._together({loop.name: self._first_read(loop, now) for loop in (*self.pollers, self.value_loop)})
+        for loop in self._readers():
+            loop.waits_for = ""
+        await self._together({loop.name: self._first_read(loop, now) for loop in self._readers()}, patience_s)
 
-    async def _together(self, questions: Mapping[str, Coroutine[Any, Any, None]]) -> None:
+    def _readers(self) -> tuple[Poller | ValueLoop, ...]:
+        return (*self.pollers, self.value_loop)
+
+    async def _together(
+        self, questions: Mapping[str, Coroutine[Any, Any, None]], patience_s: float = START_PATIENCE_S
+    ) -> None:
         """Ask all platforms at once. One that does not answer delays nothing: its loops ask again when they are due."""
         if self.world.clock.speed == 0:  # no time passes: nothing to gain by asking all at once, and one order to keep
             for question in questions.values():
@@ -427,7 +440,7 @@ class Agent:
             return
         asked = {asyncio.create_task(question, name=name) for name, question in questions.items()}
         try:
-            answered, slow = await asyncio.wait(asked, timeout=START_PATIENCE_S)
+            answered, slow = await asyncio.wait(asked, timeout=patience_s)
             for task in answered:
                 task.result()
             if slow:

@@ -45,9 +45,9 @@ KERNELS_FROM = 1_000
 size the plain twins decide a tick in a few milliseconds of its two seconds (docs/performance.md)."""
 MARKET_PATIENCE_S = 3.0
 """Wall seconds after the process began until which the start waits for the demo's market. Where its kernel has to be
-compiled first it takes longer; then the agent goes on, as it would with platforms that do not answer yet."""
-PLATFORM_PATIENCE = 1_100 * MILLISECOND
-"""Wall time for which the platforms of a market that is being made ask not to be asked again."""
+compiled first it takes longer; then the agent is ready before the market is, and asks nobody anything until then."""
+FIRST_READ_S = 20.0
+"""Wall seconds that the first reading of a late market may take; nothing waits for it."""
 TRY_AGAIN = 2_000 * MILLISECOND
 """Wall time after which a database that could not be used is tried again."""
 IDLE_EXIT_S = 600.0
@@ -250,7 +250,7 @@ class _Process:
             self._killed_early = False
         services.starting = "starting: the platforms are being read"
         late = self._market is not None and not await self._market_came(self._market)
-        await agent.start()
+        await agent.start(waits_for="the simulated market, which is being made" if late else "")
         services.starting = None
         self._tasks.spawn(self.driver.run(agent.supervisor, self.clock), "driver")
         if late:
@@ -303,9 +303,9 @@ class _Process:
             await self._market
         except SandboxFailed as error:
             _log.error("no_market", f"The simulated market will not come: {error}")
+            await agent.read_platforms(FIRST_READ_S)  # so that each platform is told as lost
             return
-        await self.clock.sleep_until(Instant(self.clock.now() + round(PLATFORM_PATIENCE * self.clock.speed)))
-        await agent.read_platforms()
+        await agent.read_platforms(FIRST_READ_S)
         if self.settings.optimizer.enabled and self.settings.optimizer.run_at_start:
             agent.supervisor.run_now("optimizer")
         _log.info("market_read", "The simulated market is there and was read")

@@ -101,9 +101,13 @@ class Poller(Loop):
         self._failures = 0
         self.calls = 0
         self.last_error = ""
+        self.waits_for = ""
+        """What has to come before the platform is asked at all; empty: nothing."""
 
     async def tick(self, now: Instant) -> str | None:
         """Read what is due. Returns why nothing could be read; raises what the plugin raised when it persists."""
+        if self.waits_for:
+            return f"waiting for {self.waits_for}"
         if now < self._retry_at:
             return f"{self.connector} asked for patience for another {(self._retry_at - now) / 1e6:.0f} s"
         self._accounts.roll(now)

@@ -33,8 +33,10 @@ class AnswerLost(ConnectionError):
 class Faults:
     """Which request fails, and how: a function of seed and request number, and of what a test ordered."""
 
-    def __init__(self, rate: float = 0.0, seed: int = 0) -> None:
+    def __init__(self, rate: float = 0.0, seed: int = 0, *, fair_start: bool = False) -> None:
+        """With `fair_start` so many requests go well first as there are on average between two that do not."""
         self.rate = rate
+        self._fair = round(1 / rate) if fair_start and rate > 0 else 0
         self.requests = 0
         """Requests that could have failed so far."""
         self.injected = 0
@@ -55,7 +57,7 @@ class Faults:
                 del self._ordered[index]
                 self.injected += 1
                 return fault
-        if self.rate > 0 and unit(self._key, number * 2) < self.rate:
+        if self.rate > 0 and number >= self._fair and unit(self._key, number * 2) < self.rate:
             self.injected += 1
             return BY_RATE[int(unit(self._key, number * 2 + 1) * len(BY_RATE))]
         return None

@@ -145,7 +145,7 @@ def _make_service(
     return SandboxService(
         market,
         effects,
-        Faults(fault_rate, state.seed),
+        Faults(fault_rate, state.seed, fair_start=True),
         client_id=CLIENT_ID,
         client_secret=state.secret,
         nonce=state.nonce,

@@ -41,9 +41,13 @@ class ValueLoop(Loop):
         self._retry_at: dict[str, int] = {}
         self._failures: dict[str, int] = {}
         self.pages = 0
+        self.waits_for = ""
+        """What has to come before a source is asked at all; empty: nothing."""
 
     async def tick(self, now: Instant) -> str | None:
         """One round; returns why nothing changed. A source that fails does not keep the others from being read."""
+        if self.waits_for:
+            return f"waiting for {self.waits_for}"
         problem: PluginError | None = None
         waiting = ""
         for source in self._sources:

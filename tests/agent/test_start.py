@@ -99,6 +99,26 @@ async def test_a_platform_that_hangs_does_not_delay_the_others(town: Town) -> No
     await running
 
 
+async def test_nobody_is_asked_before_a_late_market_is_there(town: Town) -> None:
+    """Its loops tick and say what they wait for; nothing is called silent, and the first read comes when it can."""
+    agent = await town.build()
+    await agent.start(waits_for="the market")
+    driver = LiveDriver()
+    running = asyncio.create_task(driver.run(agent.supervisor, town.clock))
+    readers = ["value", *(f"poll:{name}" for name in agent.accounts.connectors)]
+    health = agent.supervisor.health
+    await asyncio.wait_for(_until(lambda: all(health[name].ticks for name in readers)), 30)
+    said = {report.name: report.reason for report in agent.supervisor.report()}
+    assert {said[name] for name in readers} == {"waiting for the market"}
+    assert town.faults.requests == 0
+    assert not agent.accounts.lost
+    await agent.read_platforms(30)
+    assert all(agent.accounts.heard(name) for name in agent.accounts.connectors)
+    assert agent.value.platform_value("tiktok", town.clock.now()).average_ltv_micros
+    await driver.stop(0.1)
+    await running
+
+
 async def test_a_change_nobody_can_tell_of_does_not_delay_a_start(town: Town) -> None:
     """It stays unknown, is not sent again, and is read back once its platform answers."""
     agent = await town.build()

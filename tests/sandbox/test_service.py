@@ -556,6 +556,19 @@ def test_faults_by_rate_are_repeatable_and_of_every_kind() -> None:
     assert not any(Faults(0.0, 1).next("/") for _ in range(100))
 
 
+def test_a_fair_start_is_as_long_as_the_faults_are_rare() -> None:
+    """Whoever starts the demo for the first time sees it work before something goes wrong; orders hold all the same."""
+    fair, plain = Faults(0.05, 1, fair_start=True), Faults(0.05, 1)
+    begun, after = [fair.next("/") for _ in range(20)], [fair.next("/") for _ in range(2_000)]
+    assert not any(begun)
+    assert any([plain.next("/") for _ in range(20)]), "else this seed shows nothing"
+    assert after == [plain.next("/") for _ in range(2_000)], "and then it is what it would have been"
+    told = Faults(0.001, 1, fair_start=True)
+    told.order(Fault.ERROR)
+    assert told.next("/") is Fault.ERROR
+    assert not any(Faults(0.0, 1, fair_start=True).next("/") for _ in range(100))
+
+
 def test_a_service_keeps_its_effects_in_the_log_it_was_given() -> None:
     effects = EffectsLog()
     vendor = Vendor(small_market(), effects)
