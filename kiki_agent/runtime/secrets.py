@@ -10,23 +10,24 @@ import re
 from collections.abc import Mapping
 
 MASK = "***"
-_SHORTEST = 4
-"""Shorter values are not replaced in running text: they would blank out half of every line."""
+_SHORTEST = 6
+"""Shorter values are not replaced in running text: they stand in plain words too, and protect nothing."""
 
 _NAMES = r"password|passwd|secret|token|authorization|api[_-]?key|access[_-]?key|private[_-]?key|credential|cookie"
 _secret_name = re.compile(_NAMES, re.IGNORECASE)
 _counting_name = re.compile(r"^(?:max_|min_)?tokens(?:_\w+)?$", re.IGNORECASE)
 _in_text = re.compile(
-    rf"""(?P<name>[\w-]*(?:{_NAMES})[\w-]*["']?\s*[=:]\s*["']?)(?P<scheme>(?:bearer|basic)\s+)?[^\s"'&,;)}}\]]+"""
-    r"|(?P<bare>\b(?:bearer|basic)\s+)[A-Za-z0-9._~+/=-]{8,}"
+    rf"""(?P<name>[\w-]*(?:{_NAMES})[\w-]*["']?\s*[=:]\s*["']?)(?P<scheme>(?:bearer|basic)\s+)?(?P<value>[^\s"'&,;)}}\]]+)"""
+    r"|(?P<bare>\b(?:bearer|basic)\s+)(?P<credential>[A-Za-z0-9._~+/=-]{8,})"
     r"|(?P<user>://[^\s/:@]*:)[^\s/@]+(?=@)",
     re.IGNORECASE,
 )
+_word = re.compile(r"[a-z]{1,14}")
 _values: list[str] = []
 
 
 def register_secret(value: str) -> None:
-    """Replace this value from now on wherever it would be written. Values under four characters are ignored."""
+    """Replace this value from now on wherever it would be written. Values under six characters are ignored."""
     if len(value) >= _SHORTEST and value not in _values:
         _values.append(value)
         _values.sort(key=len, reverse=True)
@@ -68,6 +69,21 @@ def mask(value: object, depth: int = 6) -> object:
     return mask_text(str(value))
 
 
+def _is_prose(found: re.Match[str]) -> bool:
+    """Whether a match is plain words: `/token: cannot connect` after an address, or `a basic connector`.
+
+    Both only where the supposed secret is one short word of small letters, which no token of a vendor is.
+    """
+    if found["bare"]:
+        return found["bare"].islower() and _word.fullmatch(found["credential"]) is not None
+    if found["user"] or found["scheme"]:
+        return False
+    in_address = found.string[: found.start()].endswith("/") and found["name"].endswith(": ")
+    return in_address and _word.fullmatch(found["value"]) is not None
+
+
 def _masked(found: re.Match[str]) -> str:
+    if _is_prose(found):
+        return found[0]
     kept = found["name"] or found["bare"] or found["user"] or ""
     return f"{kept}{found['scheme'] or ''}{MASK}"
