@@ -6,6 +6,7 @@ is refused, and whatever a platform reports is booked.
 
 from kiki_agent.shield.allocations import AllocationView, CheckAnswer
 from kiki_agent.shield.book import Caps, WindowStats
+from kiki_agent.shield.bounds import Bound, Exceeded
 from kiki_agent.shield.levels import LevelAnswer, LevelRequest
 from kiki_agent.shield.permit import Permit
 from kiki_agent.shield.reasons import LevelReason, Refusal
@@ -14,8 +15,10 @@ from kiki_agent.shield.window import SlidingWindow
 
 __all__ = [
     "AllocationView",
+    "Bound",
     "Caps",
     "CheckAnswer",
+    "Exceeded",
     "LevelAnswer",
     "LevelReason",
     "LevelRequest",

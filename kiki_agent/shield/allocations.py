@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kiki_agent.errors import Denied
-from kiki_agent.model import Instant
+from kiki_agent.model import Instant, iso
 from kiki_agent.model.money import MAX_MICROS, decimal_text
+from kiki_agent.shield.bounds import Bound, Exceeded
 from kiki_agent.shield.governor import ChangeLimits
 from kiki_agent.shield.reasons import Refusal
 
@@ -32,7 +33,7 @@ class AllocationView:
     """Spent part of the budget; above 1 after an overshoot."""
     overshoot_micros: int
     status: str
-    """active, warning, exhausted, paused, pending_approval or expired."""
+    """scheduled, active, warning, exhausted, paused, pending_approval or expired."""
     pacing: str
     start_at: Instant | None
     end_at: Instant | None
@@ -48,8 +49,12 @@ class CheckAnswer:
     allowed: bool
     reason: str | None
     remaining_micros: int
-    """The least of what allocation, day and window have left."""
+    """The least of what allocation, day, window and the client's caps have left."""
     reservation_id: str | None = None
+    detail: str | None = None
+    """Why not, as a sentence."""
+    bound: Bound | None = None
+    """What refused it, else what binds first; None where no bound was reached."""
 
 
 @dataclass(slots=True)
@@ -86,9 +91,11 @@ class Allocation:
         return max(0, -self.remaining_micros)
 
     def status(self, now: int | None) -> str:
-        """In the words of the API; without a present, whether it is over is not judged."""
+        """In the words of the API; without a present, whether it has begun or is over is not judged."""
         if now is not None and self.end_at is not None and now >= self.end_at:
             return "expired"
+        if now is not None and self.start_at is not None and now < self.start_at:
+            return "scheduled"
         if self.spent_micros >= self.budget_micros:
             return "exhausted"
         return "warning" if self.spent_micros >= WARNING_SHARE * self.budget_micros else "active"
@@ -100,20 +107,39 @@ class Allocation:
                 Refusal.CURRENCY, f"{self.campaign_id} is allocated in {self.currency}, the account is in {currency}"
             )
         if self.start_at is not None and now < self.start_at:
-            return Denied(Refusal.NOT_ACTIVE, f"the allocation of {self.campaign_id} has not begun")
+            begins = iso(self.start_at)
+            return Denied(Refusal.NOT_ACTIVE, f"the allocation of {self.campaign_id} begins at {begins}")
         if self.end_at is not None and now >= self.end_at:
-            return Denied(Refusal.NOT_ACTIVE, f"the allocation of {self.campaign_id} is over")
-        if amount > self.remaining_micros or self.overshoot_micros > 0:
-            left = decimal_text(max(0, self.remaining_micros), self.currency)
-            return Denied(
-                Refusal.BUDGET_EXCEEDED,
-                f"{decimal_text(amount, self.currency)} {self.currency} wanted, {self.campaign_id} has {left} left",
-            )
-        paced = self.paced_micros(now)
-        if paced is not None and self.spent_micros + self.reserved_micros + amount > paced:
-            most = decimal_text(paced, currency)
-            return Denied(Refusal.PACING, f"{self.campaign_id} is paced evenly, to {most} {currency} by now")
+            return Denied(Refusal.NOT_ACTIVE, f"the allocation of {self.campaign_id} was over at {iso(self.end_at)}")
+        whole, *pace = self.bounds(now, amount)
+        if amount > whole.remaining_micros:
+            return Exceeded(Refusal.BUDGET_EXCEEDED, amount, whole)
+        for bound in pace:
+            if amount > bound.remaining_micros:
+                return Exceeded(Refusal.PACING, amount, bound)
         return None
+
+    def bounds(self, now: int, wanted: int | None = None) -> list[Bound]:
+        """The allocation and, if evenly paced, its pace as they bind one more bid; with the amount `wanted`, also when
+        the pace has room for it."""
+        spent, held = self.spent_micros, self.reserved_micros
+        whole = Bound(
+            "allocation", f"the allocation of {self.campaign_id}", self.budget_micros, spent, held, self.currency
+        )
+        paced = self.paced_micros(now)
+        if paced is None:
+            return [whole]
+        pace = replace(whole, name="pacing", subject=f"the even pace of {self.campaign_id} by now", cap_micros=paced)
+        if wanted is not None and wanted > pace.remaining_micros:
+            pace = replace(pace, frees_at=self._paced_at(spent + held + wanted))
+        return [whole, pace]
+
+    def _paced_at(self, total: int) -> Instant | None:
+        """When the pace allows a total; None when it never does."""
+        if self.start_at is None or self.end_at is None or total > self.budget_micros:
+            return None
+        gone = -((self.budget_micros // PACE_SLACK - total) * (self.end_at - self.start_at) // self.budget_micros)
+        return Instant(self.start_at + gone)
 
     def paced_micros(self, now: int) -> int | None:
         """Most that may be spent and reserved by now; None unless evenly paced between a start and an end."""

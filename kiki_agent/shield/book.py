@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import lru_cache
+from heapq import merge
 
 from kiki_agent.model import Instant, SpendReport, day_bounds, local_day
+from kiki_agent.shield.bounds import Bound, freed_by
 from kiki_agent.shield.reasons import LevelReason
 from kiki_agent.shield.window import SlidingWindow
 
@@ -34,12 +36,17 @@ class Caps:
 
 @dataclass(frozen=True, slots=True)
 class WindowStats:
-    """A connector's window and day as they stand."""
+    """A connector's window and day as they stand.
+
+    Both add up, unless more is spent and held than the cap, and then nothing remains:
+    max_budget = current_spend + reserved + window_exposure + remaining, and
+    daily_cap = spent_today + reserved + exposure + daily_remaining, where spent_today = reported + placed + presumed.
+    """
 
     connector: str
     currency: str
     current_spend_micros: int
-    """Spent within the window."""
+    """Spent within the window, with what the window counts of `presumed`."""
     max_budget_micros: int
     remaining_micros: int
     """What a permit may still take from the window: not spent, not reserved, not exposed; never negative."""
@@ -54,6 +61,8 @@ class WindowStats:
     """Placed permits that have neither been spent nor released."""
     exposure_micros: int
     """What levels may spend until the next report."""
+    window_exposure_micros: int
+    """The part of it that may fall into one window."""
     daily_cap_micros: int | None
     daily_remaining_micros: int
     overshoot_micros: int
@@ -61,6 +70,8 @@ class WindowStats:
     lease_micros: int
     presumed_micros: int
     """Taken as spent since the last start, until a report tells."""
+    placed_micros: int
+    """Spent today through placed bids."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +197,40 @@ class Book:
         if self.window_exposure_micros + amount > self.window_room(now):
             return "window"
         return None
+
+    def bounds(self, now: int, wanted: int | None = None) -> tuple[Bound, Bound]:
+        """Day and window as they bind one more bid; with the amount `wanted`, also when each has room for it."""
+        day = Bound(
+            "day",
+            f"the day of {self.connector}",
+            self.caps.daily_micros or 0,
+            self.spent_micros,
+            self.reserved_micros + self.exposure_micros,
+            self.caps.currency,
+        )
+        window = Bound(
+            "window",
+            f"the window of {self.connector}",
+            self.window_cap(),
+            self.window.advance(now) + self.window_presumed(now),
+            self.reserved_micros + self.window_exposure_micros,
+            self.caps.currency,
+        )
+        if wanted is None:
+            return day, window
+        return (
+            replace(day, frees_at=freed_by(self.day_gain(), wanted - day.remaining_micros)),
+            replace(window, frees_at=freed_by(self.window_gains(now), wanted - window.remaining_micros)),
+        )
+
+    def day_gain(self) -> list[tuple[int, int]]:
+        """(instant, micros) of the spend that the next account day is free of."""
+        return [(self.day_end, self.spent_micros)]
+
+    def window_gains(self, now: int) -> Iterator[tuple[int, int]]:
+        """(instant, micros) of what leaves the window as time passes, the earliest first."""
+        records = ((since + self.window.span, micros) for since, micros in self.window.records())
+        return merge(records, [(self.presumed_until, self.window_presumed(now))])
 
     def expose(self, day_micros: int, window_micros: int) -> None:
         """Put the exposures of all levels in place of what they were."""
@@ -313,11 +358,13 @@ class Book:
             spent_today_micros=self.spent_micros,
             reserved_micros=self.reserved_micros,
             exposure_micros=self.exposure_micros,
+            window_exposure_micros=self.window_exposure_micros,
             daily_cap_micros=self.caps.daily_micros,
             daily_remaining_micros=max(0, self.day_room() - self.exposure_micros),
             overshoot_micros=self.overshoot(now),
             lease_micros=self.lease_micros,
             presumed_micros=self.presumed_micros,
+            placed_micros=self.placed_micros,
         )
 
     def change_caps(self, caps: Caps) -> None:

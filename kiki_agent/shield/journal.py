@@ -228,7 +228,7 @@ def write_allocation(connection: sqlite3.Connection, ledger: Ledger, allocation:
             allocation.pacing,
             allocation.start_at,
             allocation.end_at,
-            allocation.status(now),
+            _stored(allocation.status(now)),
             allocation.warned,
             allocation.created_at,
             now,
@@ -251,20 +251,33 @@ def write_warning(connection: sqlite3.Connection, campaign_id: str, warned: int,
     """Remember that a threshold was told, so that it is told once."""
     connection.execute(
         "UPDATE budget_allocations SET warned = ?, status = ?, last_warning_at = ? WHERE campaign_id = ?",
-        (warned, status, now, campaign_id),
+        (warned, _stored(status), now, campaign_id),
     )
+
+
+def _stored(status: str) -> str:
+    """The row's word for a status: it has none for an allocation that has yet to begin, which its start tells."""
+    return "active" if status == "scheduled" else status
 
 
 def write_control(
-    connection: sqlite3.Connection, ledger: Ledger, control: str, is_on: bool, reason: str, now: Instant
+    connection: sqlite3.Connection,
+    ledger: Ledger,
+    control: str,
+    is_on: bool,
+    reason: str,
+    now: Instant,
+    set_by: str = "",
 ) -> None:
     """Write a switch and who or what threw it."""
     connection.execute(
-        "INSERT INTO shield_controls (control, is_on, reason, at) VALUES (?, ?, ?, ?) ON CONFLICT (control) DO UPDATE"
-        " SET is_on = excluded.is_on, reason = excluded.reason, at = excluded.at",
-        (control, int(is_on), reason, now),
+        "INSERT INTO shield_controls (control, is_on, reason, at, set_by) VALUES (?, ?, ?, ?, ?)"
+        " ON CONFLICT (control) DO UPDATE SET is_on = excluded.is_on, reason = excluded.reason, at = excluded.at,"
+        " set_by = excluded.set_by",
+        (control, int(is_on), reason, now, set_by),
     )
-    ledger.append(connection, now, "control", {"control": control, "on": is_on, "reason": reason})
+    body = {"control": control, "on": is_on, "reason": reason}
+    ledger.append(connection, now, "control", body | {"by": set_by} if set_by else body)
 
 
 def write_caps(connection: sqlite3.Connection, ledger: Ledger, state: DayState, window_micros: int | None) -> None:

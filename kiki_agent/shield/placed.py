@@ -14,9 +14,10 @@ from functools import partial
 
 from kiki_agent.errors import Denied
 from kiki_agent.model import Instant
-from kiki_agent.model.money import MAX_MICROS, decimal_text
+from kiki_agent.model.money import MAX_MICROS
 from kiki_agent.shield import journal
 from kiki_agent.shield.book import Book
+from kiki_agent.shield.bounds import Bound, Exceeded, tightest
 from kiki_agent.shield.journal import DayState
 from kiki_agent.shield.pen import Pen
 from kiki_agent.shield.permit import Permit
@@ -68,22 +69,9 @@ class Placed:
         self._pen.roll(book, now)
         short = book.shortage(amount, now)
         if short == "overshoot":
-            raise Denied(Refusal.OVERSHOOT, f"{connector} has spent more than a cap allows")
-        if short is not None:
-            wanted = decimal_text(amount, book.caps.currency)
-            left = decimal_text(max(0, self.left(book, now)), book.caps.currency)
-            raise Denied(
-                Refusal.BUDGET_EXCEEDED,
-                f"{wanted} {book.caps.currency} wanted, the {short} of {connector} has {left} left",
-            )
-        together = self._total.left(now)
-        if together is not None and amount > together:
-            wanted = decimal_text(amount, book.caps.currency)
-            left = decimal_text(max(0, together), book.caps.currency)
-            raise Denied(
-                Refusal.BUDGET_EXCEEDED,
-                f"{wanted} {book.caps.currency} wanted, all platforms together have {left} left",
-            )
+            raise Exceeded(Refusal.OVERSHOOT, amount, tightest(book.bounds(now, amount)))
+        if short is not None or any(amount > bound.remaining_micros for bound in self._total.bounds(now)):
+            raise Exceeded(Refusal.BUDGET_EXCEEDED, amount, tightest(self._bounds(book, campaign_id, now, amount)))
         allocation = self._allocations.get(campaign_id)
         if allocation is not None:
             refusal = allocation.refusal(amount, book.caps.currency, now)
@@ -91,14 +79,16 @@ class Placed:
                 raise refusal
         return book
 
-    def left(self, book: Book, now: Instant) -> int:
-        """What one more permit of a connector could take; negative after an overshoot."""
-        own = min(
-            book.day_room() - book.exposure_micros,
-            book.window_room(now) - book.window_exposure_micros,
-        )
-        total = self._total.left(now)
-        return own if total is None else min(own, total)
+    def tightest(self, connector: str, campaign_id: str, now: Instant) -> Bound:
+        """The bound with the least left for one more bid of a campaign; negative after an overshoot."""
+        return tightest(self._bounds(self._books[connector], campaign_id, now))
+
+    def _bounds(self, book: Book, campaign_id: str, now: Instant, wanted: int | None = None) -> list[Bound]:
+        bounds = [*book.bounds(now, wanted), *self._total.bounds(now, wanted)]
+        allocation = self._allocations.get(campaign_id)
+        if allocation is not None and allocation.currency == book.caps.currency:
+            bounds += allocation.bounds(now, wanted)
+        return bounds
 
     async def place(
         self,

@@ -12,11 +12,13 @@ from kiki_agent.config import Settings
 from kiki_agent.errors import Denied, StoreError
 from kiki_agent.ledger import Ledger
 from kiki_agent.model import SECOND, Instant, Intent, Platform, SpendReport, micros_from_text
+from kiki_agent.model.money import MAX_MICROS
 from kiki_agent.runtime.log import get_logger
 from kiki_agent.shield import journal
 from kiki_agent.shield.allocations import Allocation, AllocationView, CheckAnswer, check_change, check_wish
 from kiki_agent.shield.allocations import check_raise as check_allocation_raise
 from kiki_agent.shield.book import Book, Caps, WindowStats
+from kiki_agent.shield.bounds import Bound, Exceeded
 from kiki_agent.shield.governor import ChangeLimits, check_raise
 from kiki_agent.shield.governor import check_change as check_intent
 from kiki_agent.shield.journal import DayState
@@ -62,9 +64,12 @@ class Shield:
             max_bid_micros=micros_from_text(settings.bidding.max_bid),
             max_budget_ratio=settings.shield.max_budget_ratio,
         )
+        self._currency = settings.currency
         self._killed = recovered.killed
         self.kill_reason = recovered.kill_reason
         """What was said when the kill switch was last thrown."""
+        self.kill_at, self.kill_by = recovered.kill_at, recovered.kill_by
+        """When that was, None if never; and who did: http, file, signal, or nothing where it is not known."""
         self._holds: dict[str, str] = {}
         self.on_check: Callable[[str, str], None] | None = None
         """Hears of every permit asked for one by one: `allowed` or `denied`, and the reason."""
@@ -179,11 +184,24 @@ class Shield:
         basis: str = "not_personal",
         expires_at: Instant | None = None,
     ) -> Permit:
-        """Reserve an amount for one bid, over client, day, window and allocation at once. Raises Denied.
+        """Reserve an amount for one bid, over client, day, window and allocation at once. Raises Denied, Exceeded with
+        the bound that has not enough left; ABOVE_MAXIMUM above `bidding.max_bid`.
 
         `basis` is `not_personal` or `consent:<id>`; anything else is refused. With `expires_at` the amount is given
         back by itself at that instant; without, only by commit or release.
         """
+        self._check_size(amount_micros)
+        return await self._place(connector, campaign_id, amount_micros, now, basis, expires_at)
+
+    async def _place(
+        self,
+        connector: str,
+        campaign_id: str,
+        amount_micros: int,
+        now: Instant,
+        basis: str = "not_personal",
+        expires_at: Instant | None = None,
+    ) -> Permit:
         try:
             permit = await self._placed.place(connector, campaign_id, amount_micros, now, basis, expires_at)
         except Denied as denied:
@@ -201,6 +219,12 @@ class Shield:
     async def release(self, permit: Permit, now: Instant) -> None:
         """Give back the amount of a bid that was not spent. Raises Denied when it has ended."""
         await self._placed.release(permit, now)
+
+    def tightest(self, connector: str, campaign_id: str, now: Instant) -> Bound:
+        """What binds one more bid of a campaign first: day, window, the client's caps, or its allocation. Raises Denied
+        if the connector is unknown."""
+        self._pen.roll(self._known(connector), now)
+        return self._placed.tightest(connector, campaign_id, now)
 
     def open_permits(self) -> list[Permit]:
         """Permits that were neither committed nor released yet, oldest first; also those of an earlier process."""
@@ -250,17 +274,16 @@ class Shield:
         else:
             self._holds[cause] = reason
 
-    async def kill(self, on: bool, reason: str, now: Instant) -> None:
+    async def kill(self, on: bool, reason: str, now: Instant, by: str = "") -> None:
         """Throw the kill switch: on takes effect at once, off only when it is durable. It survives a restart."""
         if on == self._killed:
             return
         if on:
-            self._killed = True
-        self.kill_reason = reason
+            self._killed, self.kill_reason, self.kill_at, self.kill_by = True, reason, now, by
         await self._pen.submit(
-            lambda connection: journal.write_control(connection, self._ledger, "kill_switch", on, reason, now)
+            lambda connection: journal.write_control(connection, self._ledger, "kill_switch", on, reason, now, by)
         )
-        self._killed = on
+        self._killed, self.kill_reason, self.kill_at, self.kill_by = on, reason, now, by
         self._watch.tell("shield", {"kill_switch": on, "reason": reason, "at": now})
 
     async def freeze(self, connector: str, reason: str | None, now: Instant) -> None:
@@ -288,6 +311,10 @@ class Shield:
         state = DayState.of(book, now)
         window = book.caps.window_micros
         await self._pen.submit(lambda connection: journal.write_caps(connection, self._ledger, state, window))
+
+    def daily_cap(self, connector: str) -> int | None:
+        """What a connector may spend a day, in micros; None without a cap. Raises Denied if unknown."""
+        return self._known(connector).caps.daily_micros
 
     def status(self, connector: str, now: Instant) -> WindowStats:
         """Window and day of a connector. Raises Denied if unknown."""
@@ -362,9 +389,9 @@ class Shield:
         basis: str = "not_personal",
     ) -> CheckAnswer:
         """May a bid be placed on an allocated campaign? Reserves nothing unless asked to. Raises Denied NOT_FOUND."""
-        allocation = self._allocated(campaign_id)
+        self._allocated(campaign_id)
         reservation: str | None = None
-        reason: str | None = None
+        refusal: Denied | None = None
         connector = ""
         try:
             connector = self._connector_of(platform)
@@ -375,18 +402,18 @@ class Shield:
                 )
                 reservation = permit.reservation_id
             else:
-                self._placed.peek(connector, campaign_id, amount_micros, now, basis)
-                self._checked("allowed", "PERMITTED")
+                self._check_size(amount_micros)
+                self._peek(connector, campaign_id, amount_micros, now, basis)
         except Denied as denied:
-            reason = denied.reason
-            if not reserve:
-                self._checked("denied", reason)
+            refusal = denied
         except Exception as error:
-            reason = _broken("check", error).reason
-        left = allocation.remaining_micros
-        if connector:
-            left = min(left, self._placed.left(self._books[connector], now))
-        return CheckAnswer(reason is None, reason, max(0, left), reservation)
+            refusal = _broken("check", error)
+        binding = self.tightest(connector, campaign_id, now) if connector else None
+        left = 0 if binding is None else max(0, binding.remaining_micros)
+        if refusal is None:
+            return CheckAnswer(True, None, left, reservation, bound=binding)
+        bound = refusal.bound if isinstance(refusal, Exceeded) else binding
+        return CheckAnswer(False, refusal.reason, left, detail=str(refusal), bound=bound)
 
     async def spend(
         self, campaign_id: str, amount_micros: int | None, reservation_id: str | None, platform: str, now: Instant
@@ -399,8 +426,11 @@ class Shield:
             permit = self._placed.find(reservation_id)
             if permit.campaign_id != campaign_id:
                 raise Denied(Refusal.CONFLICT, f"reservation {reservation_id} belongs to another campaign")
+            if not self._drives(permit.connector, platform):
+                held = f"reservation {reservation_id} is money of {permit.connector}, not of {platform[:60]}"
+                raise Denied(Refusal.CONFLICT, held)
         else:
-            permit = await self.place(self._connector_of(platform), campaign_id, amount_micros or 0, now)
+            permit = await self._place(self._connector_of(platform), campaign_id, amount_micros or 0, now)
         await self.commit(permit, now)
         return allocation.view(now)
 
@@ -422,6 +452,31 @@ class Shield:
         await asyncio.gather(*written, return_exceptions=True)
 
     # -- within --------------------------------------------------------------------------------------------------
+
+    def _peek(self, connector: str, campaign_id: str, amount_micros: int, now: Instant, basis: str) -> None:
+        try:
+            self._placed.peek(connector, campaign_id, amount_micros, now, basis)
+        except Denied as denied:
+            self._checked("denied", denied.reason)
+            raise
+        self._checked("allowed", "PERMITTED")
+
+    def _check_size(self, amount_micros: int) -> None:
+        """Is a bid of a likely size? What makes no sense at all is left to `Placed.peek`."""
+        most = self._limits.max_bid_micros
+        if type(amount_micros) is int and most < amount_micros <= MAX_MICROS:
+            self._checked("denied", Refusal.ABOVE_MAXIMUM)
+            bound = Bound("max_bid", "one bid (bidding.max_bid)", most, 0, 0, self._currency)
+            raise Exceeded(Refusal.ABOVE_MAXIMUM, amount_micros, bound)
+
+    def _drives(self, connector: str, platform: str) -> bool:
+        """Whether a platform, or a connector by its id, names the one that an amount belongs to."""
+        if platform == connector:
+            return True
+        try:
+            return Platform.parse(platform).value == self._platforms.get(connector, connector)
+        except ValueError as error:
+            raise Denied(Refusal.UNKNOWN_CONNECTOR, str(error)) from error
 
     def _checked(self, outcome: str, reason: str) -> None:
         if self.on_check is not None:

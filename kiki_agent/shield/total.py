@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from heapq import merge
 
 from kiki_agent.shield.book import Book
+from kiki_agent.shield.bounds import Bound, freed_by
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +33,32 @@ class Total:
             )
         return day, window
 
-    def left(self, now: int) -> int | None:
-        """What one more bid could take beside all levels; None when nothing bounds it."""
-        day, window = self.rooms(now)
-        lefts = []
-        if day is not None:
-            lefts.append(day - sum(book.exposure_micros for book in self.books))
-        if window is not None:
-            lefts.append(window - sum(book.window_exposure_micros for book in self.books))
-        return min(lefts, default=None)
+    def bounds(self, now: int, wanted: int | None = None) -> list[Bound]:
+        """The client's caps as they bind one more bid; with the amount `wanted`, also when each has room for it."""
+        bounds = []
+        if self.daily_micros is not None:
+            spent = sum(book.spent_micros for book in self.books)
+            held = sum(book.reserved_micros + book.exposure_micros for book in self.books)
+            day = self._bound("client_day", "the day of all platforms together", self.daily_micros, spent, held)
+            if wanted is not None:
+                gains = sorted(gain for book in self.books for gain in book.day_gain())
+                day = replace(day, frees_at=freed_by(gains, wanted - day.remaining_micros))
+            bounds.append(day)
+        if self.window_micros is not None:
+            spent = sum(book.window.advance(now) + book.window_presumed(now) for book in self.books)
+            held = sum(book.reserved_micros + book.window_exposure_micros for book in self.books)
+            window = self._bound(
+                "client_window", "the window of all platforms together", self.window_micros, spent, held
+            )
+            if wanted is not None:
+                leaving = merge(*(book.window_gains(now) for book in self.books))
+                window = replace(window, frees_at=freed_by(leaving, wanted - window.remaining_micros))
+            bounds.append(window)
+        return bounds
+
+    def _bound(self, name: str, subject: str, cap: int, spent: int, held: int) -> Bound:
+        currency = next((book.caps.currency for book in self.books), "USD")
+        return Bound(name, subject, cap, spent, held, currency)
 
 
 def shared(rooms: list[int], most: int | None) -> list[int]:

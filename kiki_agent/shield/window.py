@@ -168,7 +168,8 @@ class SlidingWindow:
 
     def records(self) -> Iterator[tuple[int, int]]:
         """(instant from which it counts, micros) of all records that count, oldest first."""
-        plain = zip(self._times[self._first :], self._amounts[self._first :], strict=True)
+        counting = range(self._first, len(self._times))
+        plain = zip(map(self._times.__getitem__, counting), map(self._amounts.__getitem__, counting), strict=True)
         if not self._stranded:
             return plain
         return iter(sorted([*plain, *((since, amount) for since, _, amount in self._stranded)]))

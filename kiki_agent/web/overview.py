@@ -29,7 +29,7 @@ from kiki_agent.web.governance import governor_needs, governor_state
 from kiki_agent.web.handlers.health import next_cycle
 from kiki_agent.web.protocols import EfficiencyDetail, StoredAlert
 from kiki_agent.web.sentence import AlertFact, Facts, PlatformFact, needs, status_line
-from kiki_agent.web.services import Services
+from kiki_agent.web.services import Services, spent_today
 from kiki_agent.web.shapes.overview import (
     ActionItem,
     BiddingState,
@@ -143,7 +143,7 @@ class Overview:
                 since=None if self._note.at is None else iso(self._note.at),
             ),
             day=DayState(date=date, timezone=zone, elapsed=round((now - start) / max(1, end - start), 4)),
-            totals=_totals(services, platforms),
+            totals=_totals(services, platforms, now),
             platforms=platforms,
             optimizer=self._optimizer(sum(1 for each in done if each.kind == "shift")),
             bidding=_bidding(services, counts.get(IntentKind.ADJUST_BID, 0)),
@@ -199,7 +199,7 @@ class Overview:
         lost = services.accounts.lost.get(connector)
         low, high = services.accounts.table.bounds[connector]
         age = services.accounts.spend_age(connector, now)
-        spent = None if age is None else int(services.accounts.table.spend_today_micros[low:high].sum())
+        spent = spent_today(services, connector, now)
         budget = services.accounts.budget_micros(connector)
         stats = None if services.shield is None else services.shield.status(connector, now)
         cap = None if stats is None else stats.daily_cap_micros
@@ -313,7 +313,7 @@ def _platform_fact(services: Services, each: PlatformState, now: Instant) -> Pla
     )
 
 
-def _totals(services: Services, platforms: list[PlatformState]) -> Totals:
+def _totals(services: Services, platforms: list[PlatformState], now: Instant) -> Totals:
     currency = services.settings.currency
     accounts = services.accounts
     if accounts is None or not platforms:
@@ -329,7 +329,7 @@ def _totals(services: Services, platforms: list[PlatformState]) -> Totals:
         return Totals(
             spent_today=None, budget_today=decimal_text(budget, currency), share=None, as_of=None, cannot_say=reason
         )
-    spent = int(accounts.table.spend_today_micros.sum())
+    spent = sum(spent_today(services, each.connector, now) or 0 for each in platforms)
     return Totals(
         spent_today=decimal_text(spent, currency),
         budget_today=decimal_text(budget, currency),

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from kiki_agent.hooks.capabilities import Capabilities
 from kiki_agent.ledger import DecisionRun, IntentRow, ReallocationRow, Verification
 from kiki_agent.model import Campaign, Instant, Intent, IntentKind, PlatformValue, Receipt
-from kiki_agent.shield import AllocationView, CheckAnswer, Permit, WindowStats
+from kiki_agent.shield import AllocationView, Bound, CheckAnswer, Permit, WindowStats
 
 
 class Store(Protocol):
@@ -98,9 +98,17 @@ class Shield(Protocol):
     @property
     def kill_reason(self) -> str: ...
 
+    @property
+    def kill_at(self) -> Instant | None: ...
+
+    @property
+    def kill_by(self) -> str: ...
+
     def status(self, connector: str, now: Instant) -> WindowStats: ...
 
-    async def kill(self, on: bool, reason: str, now: Instant) -> None: ...
+    def tightest(self, connector: str, campaign_id: str, now: Instant) -> Bound: ...
+
+    async def kill(self, on: bool, reason: str, now: Instant, by: str = "") -> None: ...
 
     async def place(
         self, connector: str, campaign_id: str, amount_micros: int, now: Instant, *, basis: str = "not_personal"

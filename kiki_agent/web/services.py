@@ -112,6 +112,17 @@ async def basis_of(services: Services, customer_id: str | None, platform: str, n
     return await services.consents.look(customer_id, BID_PURPOSE, platform, now)
 
 
+def spent_today(services: Services, connector: str, now: Instant) -> int | None:
+    """Micros spent in the account day: as the platform reports, and by bids placed through the agent, which platforms
+    do not report before their next report. None before the first report."""
+    accounts = services.accounts
+    if accounts is None or accounts.spend_age(connector, now) is None:
+        return None
+    low, high = accounts.table.bounds[connector]
+    placed = 0 if services.shield is None else services.shield.status(connector, now).placed_micros
+    return int(accounts.table.spend_today_micros[low:high].sum()) + placed
+
+
 def need(component: T | None, name: str) -> T:
     """The component, or a 503 that names it."""
     if component is None:

@@ -251,7 +251,7 @@ async def running(
                 "plugins": {"allow": ["vendor"], "folder": str(plugins)},
                 "connector": connector,
                 "resilience": resilience or {},
-                "bidding": bidding or {},
+                "bidding": {"max_bid": "10000", **(bidding or {})},
                 "optimizer": {"enabled": False},
             }
         )

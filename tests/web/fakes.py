@@ -36,7 +36,7 @@ from kiki_agent.runtime.loop import Loop
 from kiki_agent.runtime.metrics import Metrics
 from kiki_agent.runtime.signals import Signals
 from kiki_agent.runtime.supervisor import Supervisor
-from kiki_agent.shield import AllocationView, CheckAnswer, Permit, WindowStats
+from kiki_agent.shield import AllocationView, Bound, CheckAnswer, Permit, WindowStats
 from kiki_agent.web import Services
 
 NOON = parse_iso("2026-03-10T14:20:00Z")
@@ -222,10 +222,16 @@ class FakeShield:
             remaining_micros=max(0, limit - used - reserved), utilization=used / limit, record_count=12,
             oldest_record=Instant(now - 9 * MINUTE), window_s=600.0, day="2026-03-10",
             spent_today_micros=int(budget * spent * UNIT), reserved_micros=reserved, exposure_micros=0,
+            window_exposure_micros=0, placed_micros=0,
             daily_cap_micros=None if connector in self.capless else budget * 2 * UNIT,
             daily_remaining_micros=budget * UNIT, overshoot_micros=self.overshoot if connector == "meta" else 0,
             lease_micros=0, presumed_micros=0,
         )  # fmt: skip
+
+    def tightest(self, connector: str, campaign_id: str, now: Instant) -> Bound:
+        stats = self.status(connector, now)
+        held = stats.reserved_micros
+        return Bound("window", connector, stats.max_budget_micros, stats.current_spend_micros, held, "USD")
 
     async def kill(self, on: bool, reason: str, now: Instant) -> None:
         self.calls.append(f"kill {on} {reason}")

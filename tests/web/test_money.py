@@ -56,7 +56,9 @@ async def test_check_reserves_only_when_asked(client: Client) -> None:
     await client.post("/api/v1/allocate", json={"campaign_id": "c1", "budget": 10})
     body = {"campaign_id": "c1", "bid_amount": 4, "platform": "PLATFORM_META"}
     plain = await (await client.post("/api/v1/check", json=body)).json()
-    assert plain == {"allowed": True, "reason": None, "remaining": 10.0, "reservation_id": None}
+    assert plain == {
+        "allowed": True, "reason": None, "remaining": 10.0, "reservation_id": None, "detail": None, "bound": None,
+    }  # fmt: skip
     held = await (await client.post("/api/v1/check", json={**body, "reserve": True})).json()
     assert held["reservation_id"] == "res-1"
     refused = await (await client.post("/api/v1/check", json={**body, "bid_amount": 7})).json()

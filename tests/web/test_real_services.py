@@ -130,7 +130,7 @@ async def test_an_allocation_has_a_beginning_an_end_and_a_pace(client: Client) -
     found = await (await client.get("/api/v1/budget/c3")).json()
     assert (found["start"][:10], found["pacing"]["kind"], found["pacing"]["actual"]) == ("2020-01-01", "even", 0.0)
     assert 0 < found["pacing"]["expected"] < 50
-    check = {"campaign_id": "c3", "bid_amount": 60, "platform": "google"}
+    check = {"campaign_id": "c3", "bid_amount": 40, "platform": "google"}
     assert (await (await client.post("/api/v1/check", json=check)).json())["reason"] == "PACING"
     fast = {"campaign_id": "c3", "budget": 90, "pacing": "accelerated"}
     assert (await client.post("/api/v1/allocate", json=fast)).status == 200

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from dataclasses import dataclass
 from typing import Literal
 
 from aiohttp import web
 
 from kiki_agent.errors import Denied, Rejected, StoreError
+from kiki_agent.governor import Level
 from kiki_agent.model import Instant, Intent, IntentKind, Outcome, Platform, Receipt, intent_key
 from kiki_agent.runtime.clock import Stopwatch
 from kiki_agent.runtime.log import get_logger
-from kiki_agent.shield import Permit
+from kiki_agent.shield import Bound, Exceeded, Permit
 from kiki_agent.web.endpoint import Call, answer
 from kiki_agent.web.handlers.connectors import circuit_state
+from kiki_agent.web.handlers.money import bound_answer
 from kiki_agent.web.once import HEADER
 from kiki_agent.web.problem import FieldProblem, Problem, require_decimals
 from kiki_agent.web.services import Services, basis_of, need
@@ -21,6 +24,12 @@ from kiki_agent.web.shapes.base import number_or_none
 from kiki_agent.web.shapes.money import BidAnswer, BidBody
 
 Status = Literal["ACCEPTED", "REJECTED", "PENDING"]
+OWN_REASONS = {
+    "RATE_LIMITED": "the platform takes no more calls for now",
+    "WATCH": "the platform is only watched; nothing was sent",
+    "DRY_RUN": "this is a dry run: nothing is sent, and the amount is free again",
+}
+"""Reasons of a receipt that are the agent's own, and what they mean; any other is the platform's."""
 
 _log = get_logger("web")
 
@@ -35,22 +44,24 @@ async def place(call: Call, body: BidBody) -> web.Response:
     connector = _connector(services, body)
     now = services.clock.now()
     key = _key(call, body, connector, now)
+    said = _Said(services, connector, body.campaign_id, key, watch)
     recorded = await need(services.records, "syncledger").receipt(key)
     if recorded is not None:
-        return _answer(services, connector, key, *_meaning(recorded), watch, recorded.reason)
+        return said.receipt(recorded)
     platform = body.platform.value
     basis = await basis_of(services, body.customer_id, platform, now)
     try:
+        _check(services, connector, body)
         permit = await shield.place(connector, body.campaign_id, body.bid_amount, now, basis=basis)
     except Denied as denied:
-        return _answer(services, connector, key, "REJECTED", denied.reason, watch)
+        return said.denied(denied)
     if await basis_of(services, body.customer_id, platform, services.clock.now()) != basis:
         await _end(shield.release(permit, services.clock.now()), key)  # taken back while the amount was set aside
-        return _answer(services, connector, key, "REJECTED", "CONSENT", watch)
+        return said.denied(Denied("CONSENT", "the consent was taken back meanwhile"))
     held = _held_back(services, connector)
     if held is not None:  # nothing is sent, and nothing is journaled: the amount is free again
         await _end(shield.release(permit, services.clock.now()), key)
-        return _answer(services, connector, key, "REJECTED", _reason(held), watch, held)
+        return said.held_back(held)
     intent = _intent(key, body, connector, services.settings.currency, now, permit)
     try:
         receipt = (await outbox.send(now, connector, IntentKind.PLACE_BID, [intent]))[0]
@@ -61,7 +72,7 @@ async def place(call: Call, body: BidBody) -> web.Response:
         await _end(shield.commit(permit, services.clock.now()), key)
     elif receipt.outcome is Outcome.REJECTED:
         await _end(shield.release(permit, services.clock.now()), key)
-    return _answer(services, connector, key, *_meaning(receipt), watch, receipt.reason)
+    return said.receipt(receipt)
 
 
 async def _end(ending: Awaitable[None], key: str) -> None:
@@ -72,27 +83,23 @@ async def _end(ending: Awaitable[None], key: str) -> None:
         _log.error("reservation_not_ended", f"The reservation of bid {key} stays: {error}", error=error, bid=key)
 
 
-def _meaning(receipt: Receipt) -> tuple[Status, str | None]:
-    match receipt.outcome:
-        case Outcome.ACCEPTED:
-            return "ACCEPTED", None
-        case Outcome.REJECTED:
-            return "REJECTED", _reason(receipt.reason)
-        case Outcome.UNKNOWN:
-            return "PENDING", "UNKNOWN_OUTCOME"
+def _check(services: Services, connector: str, body: BidBody) -> None:
+    """What needs no money set aside to be refused. Raises Denied."""
+    if body.predicted_ltv is not None and body.bid_amount > body.predicted_ltv:
+        currency = services.settings.currency
+        bound = Bound("predicted_ltv", "one customer (predicted_ltv)", body.predicted_ltv, 0, 0, currency)
+        raise Exceeded("ABOVE_LTV", body.bid_amount, bound)
+    if services.governor is not None and services.governor.standing(connector).level is Level.WATCH:
+        raise Denied("WATCH", f"{connector} is only watched: nothing is sent there until its level is raised")
 
 
-def _reason(platform_reason: str) -> str:
-    return "RATE_LIMITED" if platform_reason == "RATE_LIMITED" else "PLATFORM_ERROR"
-
-
-def _held_back(services: Services, connector: str) -> str | None:
-    """Why a bid would not leave the agent now, as the reason of its receipt; None when it would."""
+def _held_back(services: Services, connector: str) -> Rejected | None:
+    """Why a bid would not leave the agent now; None when it would."""
     guard = None if services.resilience is None else services.resilience.guards.get(connector)
     error = None if guard is None else guard.hold_back(IntentKind.PLACE_BID.value, services.clock.now())
-    if error is None:
-        return None
-    return error.reason if isinstance(error, Rejected) else "RATE_LIMITED"
+    if error is None or isinstance(error, Rejected):
+        return error
+    return Rejected(str(error), "RATE_LIMITED")
 
 
 def _key(call: Call, body: BidBody, connector: str, now: Instant) -> str:
@@ -143,27 +150,68 @@ def _invalid(field: str, message: str) -> Problem:
     return Problem(422, f"{field}: {message}", fields=[FieldProblem(field, message)])
 
 
-def _answer(
-    services: Services,
-    connector: str,
-    key: str,
-    status: Status,
-    reason: str | None,
-    watch: Stopwatch,
-    platform_reason: str = "",
-) -> web.Response:
-    left = None
-    if services.shield is not None:
-        left = services.shield.status(connector, services.clock.now()).remaining_micros
-    return answer(
-        BidAnswer(
-            bid_id=key,
-            status=status,
-            reason=reason,
-            platform_reason=platform_reason or None,
-            remaining_budget=number_or_none(left, services.settings.currency),
-            circuit_state=circuit_state(services, connector),
-            latency_ms=round(watch.seconds() * 1_000, 3),
-            decision_id=key,
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """Answers about one bid."""
+
+    services: Services
+    connector: str
+    campaign_id: str
+    key: str
+    watch: Stopwatch
+
+    def denied(self, denied: Denied) -> web.Response:
+        """The agent did not permit it."""
+        return self._answer(
+            "REJECTED",
+            denied.reason,
+            detail=str(denied),
+            bound=denied.bound if isinstance(denied, Exceeded) else None,
         )
-    )
+
+    def held_back(self, held: Rejected) -> web.Response:
+        """It would not have left the agent."""
+        own = "PLATFORM_ERROR" if held.reason == "CIRCUIT_OPEN" else held.reason
+        return self._answer("REJECTED", own, platform_reason=held.reason, detail=str(held))
+
+    def receipt(self, receipt: Receipt) -> web.Response:
+        """What became of it at the platform."""
+        word = receipt.reason or None
+        match receipt.outcome:
+            case Outcome.ACCEPTED:
+                return self._answer("ACCEPTED", None, platform_reason=word)
+            case Outcome.REJECTED:
+                reason = receipt.reason if receipt.reason in OWN_REASONS else "PLATFORM_ERROR"
+                said = OWN_REASONS.get(receipt.reason) or f"the platform refused it: {word or 'no reason given'}"
+                return self._answer("REJECTED", reason, platform_reason=word, detail=said)
+            case Outcome.UNKNOWN:
+                said = "the platform's answer is unknown; the amount stays reserved until it is read back"
+                return self._answer("PENDING", "UNKNOWN_OUTCOME", platform_reason=word, detail=said)
+
+    def _answer(
+        self,
+        status: Status,
+        reason: str | None,
+        *,
+        platform_reason: str | None = None,
+        detail: str | None = None,
+        bound: Bound | None = None,
+    ) -> web.Response:
+        services, binding = self.services, None
+        if services.shield is not None:
+            binding = services.shield.tightest(self.connector, self.campaign_id, services.clock.now())
+        left = None if binding is None else max(0, binding.remaining_micros)
+        return answer(
+            BidAnswer(
+                bid_id=self.key,
+                status=status,
+                reason=reason,
+                detail=detail,
+                platform_reason=platform_reason,
+                remaining_budget=number_or_none(left, services.settings.currency),
+                bound=bound_answer(bound or binding),
+                circuit_state=circuit_state(services, self.connector),
+                latency_ms=round(self.watch.seconds() * 1_000, 3),
+                decision_id=self.key,
+            )
+        )

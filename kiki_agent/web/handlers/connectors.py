@@ -13,7 +13,7 @@ from kiki_agent.resilience import ConnectorChange, Resilience, RulesChange, Unus
 from kiki_agent.shield import WindowStats
 from kiki_agent.web.endpoint import Call, answer
 from kiki_agent.web.problem import FieldProblem, Problem
-from kiki_agent.web.services import Services, need
+from kiki_agent.web.services import Services, need, spent_today
 from kiki_agent.web.shapes.base import Nothing, number, number_or_none
 from kiki_agent.web.shapes.connectors import (
     CallsAnswer,
@@ -22,6 +22,7 @@ from kiki_agent.web.shapes.connectors import (
     ConnectorBody,
     ConnectorCircuit,
     ConnectorsAnswer,
+    DayAnswer,
     LatencyAnswer,
     RateLimitAnswer,
     ResilienceAnswer,
@@ -135,10 +136,7 @@ def _connector(services: Services, name: str) -> ConnectorAnswer:
     age = accounts.spend_age(name, now) if accounts is not None and known else None
     lost = None if accounts is None else accounts.lost.get(name)
     stated = accounts.stated.get(name) if accounts is not None else None
-    spent = None
-    if accounts is not None and age is not None:
-        low, high = accounts.table.bounds[name]
-        spent = int(accounts.table.spend_today_micros[low:high].sum())
+    spent = spent_today(services, name, now) if known else None
     stats = services.shield.status(name, now) if services.shield is not None and known else None
     guard = None if services.resilience is None else services.resilience.guards.get(name)
     state = "starting" if instance is None else instance.state
@@ -162,6 +160,7 @@ def _connector(services: Services, name: str) -> ConnectorAnswer:
         overshoot=number_or_none(None if stats is None else stats.overshoot_micros, currency),
         currency=currency,
         data_as_of=None if age is None else iso(now - age),
+        day=None if stats is None else _day(stats, currency),
         window=None if stats is None or table.kind == "basic" else _window(stats, currency),
         rate_limit=None if guard is None else _rate_limit(guard, now),
         circuit=None if guard is None else _circuit(guard),
@@ -201,11 +200,28 @@ def _window(stats: WindowStats, currency: str) -> WindowAnswer:
     return WindowAnswer(
         current_spend=number(stats.current_spend_micros, currency),
         max_budget=number(limit, currency),
+        reserved=number(stats.reserved_micros, currency),
+        exposed=number(stats.window_exposure_micros, currency),
         remaining_budget=number(stats.remaining_micros, currency),
         utilization=round(stats.current_spend_micros / limit, 4) if limit > 0 else None,
         record_count=stats.record_count,
         oldest_record=None if stats.oldest_record is None else iso(stats.oldest_record),
         window_s=stats.window_s,
+    )
+
+
+def _day(stats: WindowStats, currency: str) -> DayAnswer:
+    reported = stats.spent_today_micros - stats.placed_micros - stats.presumed_micros
+    return DayAnswer(
+        date=stats.day,
+        spent=number(stats.spent_today_micros, currency),
+        reported=number(reported, currency),
+        placed=number(stats.placed_micros, currency),
+        presumed=number(stats.presumed_micros, currency),
+        reserved=number(stats.reserved_micros, currency),
+        exposed=number(stats.exposure_micros, currency),
+        remaining=number(stats.daily_remaining_micros, currency),
+        cap=number_or_none(stats.daily_cap_micros, currency),
     )
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from kiki_agent.model import decimal_text, iso
-from kiki_agent.shield import AllocationView
+from kiki_agent.model import Instant, decimal_text, iso
+from kiki_agent.shield import AllocationView, Bound
 from kiki_agent.web.endpoint import Call, answer
 from kiki_agent.web.problem import Problem, require_decimals
 from kiki_agent.web.services import basis_of, need
@@ -13,6 +13,7 @@ from kiki_agent.web.shapes.base import Nothing, number, number_or_none
 from kiki_agent.web.shapes.money import (
     AllocateBody,
     AllocationAnswer,
+    BoundAnswer,
     BudgetAnswer,
     CheckAnswer,
     CheckBody,
@@ -31,10 +32,8 @@ async def allocate(call: Call, body: AllocateBody) -> web.Response:
     currency = body.currency or services.settings.currency
     require_decimals("budget", body.budget, currency)
     known = await shield.budget(body.campaign_id)
-    start, end = body.span
     pacing = body.pacing or (known.pacing if known else "even")
-    start = start if start is not None or known is None else known.start_at
-    end = end if end is not None or known is None else known.end_at
+    start, end = _span(body, known, services.clock.now())
     before = 0 if known is None else known.budget_micros
     wish: dict[str, str | int | None] = {
         "campaign_id": body.campaign_id,
@@ -101,6 +100,8 @@ async def check(call: Call, body: CheckBody) -> web.Response:
             reason=found.reason,
             remaining=number(found.remaining_micros, services.settings.currency),
             reservation_id=found.reservation_id,
+            detail=found.detail,
+            bound=bound_answer(found.bound),
         )
     )
 
@@ -121,6 +122,32 @@ async def release(call: Call, body: ReleaseBody) -> web.Response:
     services = call.services
     await need(services.shield, "syncshield").release_reservation(body.reservation_id, services.clock.now())
     return answer(ReleaseAnswer(released=True, reservation_id=body.reservation_id))
+
+
+def _span(body: AllocateBody, known: AllocationView | None, now: Instant) -> tuple[Instant | None, Instant | None]:
+    """Begin and end as wished: what is left out stays; null begins now and has no end."""
+    start, end = body.span
+    if "start" not in body.model_fields_set:
+        start = None if known is None else known.start_at
+    elif start is None:
+        start = now
+    if "end" not in body.model_fields_set:
+        end = None if known is None else known.end_at
+    return start, end
+
+
+def bound_answer(bound: Bound | None) -> BoundAnswer | None:
+    """A bound as answers show it."""
+    if bound is None:
+        return None
+    return BoundAnswer(
+        name=bound.name,
+        cap=number(bound.cap_micros, bound.currency),
+        spent=number(bound.spent_micros, bound.currency),
+        held=number(bound.held_micros, bound.currency),
+        remaining=number(max(0, bound.remaining_micros), bound.currency),
+        frees_at=None if bound.frees_at is None else iso(bound.frees_at),
+    )
 
 
 def _pending(campaign_id: str, currency: str, known: AllocationView | None, name: str) -> PendingAllocation:

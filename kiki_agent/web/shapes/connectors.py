@@ -16,15 +16,37 @@ Factor = Annotated[float, Field(ge=0.001, le=100, allow_inf_nan=False)]
 
 
 class WindowAnswer(Answer):
-    """The sliding window of a connector."""
+    """The sliding window of a connector.
+
+    max_budget = current_spend + reserved + exposed + remaining_budget, unless more is spent and held; then 0 remains.
+    """
 
     current_spend: float
     max_budget: float
-    remaining_budget: float
+    reserved: float = Field(description="Set aside for placed bids that are not settled yet.")
+    exposed: float = Field(description="What the platform may spend at the levels set there until its next report.")
+    remaining_budget: float = Field(description="What one more bid may take from the window.")
     utilization: float | None
     record_count: int
     oldest_record: str | None
     window_s: float
+
+
+class DayAnswer(Answer):
+    """The account day of a connector.
+
+    cap = spent + reserved + exposed + remaining, unless more is spent and held; then 0 remains.
+    """
+
+    date: str
+    spent: float = Field(description="reported + placed + presumed.")
+    reported: float = Field(description="As the platform reports it.")
+    placed: float = Field(description="Spent by bids placed one by one.")
+    presumed: float = Field(description="Taken as spent since the last start, until the platform reports.")
+    reserved: float
+    exposed: float
+    remaining: float
+    cap: float | None = Field(description="null: no cap is set, so nothing may be spent.")
 
 
 class RateLimitAnswer(Answer):
@@ -82,12 +104,13 @@ class ConnectorAnswer(Answer):
     campaigns: int
     active_campaigns: int
     daily_budget: float
-    spent_today: float | None
+    spent_today: float | None = Field(description="Reported and placed; null before the first report.")
     daily_cap: float | None
     reserved: float | None
     overshoot: float | None
     currency: str
     data_as_of: str | None
+    day: DayAnswer | None = Field(description="null: not up yet.")
     window: WindowAnswer | None = Field(description="null: a basic connector, or not up yet.")
     rate_limit: RateLimitAnswer | None = Field(description="null: the vendor states none, and none is configured.")
     circuit: CircuitAnswer | None = Field(description="null: a basic connector, or not up yet.")

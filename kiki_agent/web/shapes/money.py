@@ -17,8 +17,10 @@ class AllocateBody(Given):
     campaign_id: Ident
     budget: PositiveAmount
     currency: Currency | None = Field(default=None, description="Defaults to the configured currency.")
-    start: IsoTime | None = Field(default=None, description="No bid before; as it was when left out.")
-    end: IsoTime | None = Field(default=None, description="No bid from then on; as it was when left out.")
+    start: IsoTime | None = Field(default=None, description="No bid before; null: now; as it was when left out.")
+    end: IsoTime | None = Field(
+        default=None, description="No bid from then on; null: it does not end; as it was when left out."
+    )
     pacing: Literal["even", "accelerated"] | None = Field(
         default=None,
         description="even between start and end, at most a twentieth of the budget ahead; as it was when left out.",
@@ -39,7 +41,7 @@ class AllocationAnswer(Answer):
     currency: str
     spent: float
     remaining: float
-    status: str
+    status: str = Field(description="scheduled, active, warning, exhausted, expired or pending_approval.")
 
 
 class PendingAllocation(AllocationAnswer):
@@ -84,13 +86,30 @@ class CheckBody(Given):
     reserve: bool = Field(default=False, strict=True, description="true reserves the amount in the same step.")
 
 
+class BoundAnswer(Answer):
+    """One bound of a bid: cap = spent + held + remaining, unless more is spent than the cap; then 0 remains."""
+
+    name: str = Field(
+        description="window, day, client_window, client_day, allocation, pacing, max_bid or predicted_ltv."
+    )
+    cap: float
+    spent: float
+    held: float = Field(description="Reserved, or what a platform may still spend at the levels that are set there.")
+    remaining: float
+    frees_at: str | None = Field(
+        description="When the amount fits at the earliest, if nothing else is spent; null: time alone makes no room."
+    )
+
+
 class CheckAnswer(Answer):
     """Whether the bid is allowed, and why not."""
 
     allowed: bool
     reason: str | None
-    remaining: float
+    remaining: float = Field(description="What one more bid could take: the least of all its bounds.")
     reservation_id: str | None = None
+    detail: str | None = Field(default=None, description="Why not, as a sentence.")
+    bound: BoundAnswer | None = Field(default=None, description="What refused it; when allowed, what binds first.")
 
 
 class SpendBody(Given):
@@ -147,9 +166,13 @@ class BidAnswer(Answer):
         description="PENDING: the platform's answer is unknown; the amount stays reserved until it is read back."
     )
     reason: str | None
+    detail: str | None = Field(default=None, description="Why not, as a sentence.")
     platform_reason: str | None = Field(default=None, description="The platform's own word for a refusal.")
     source: Literal["manual"] = "manual"
-    remaining_budget: float | None
+    remaining_budget: float | None = Field(
+        description="What one more bid of this campaign could take: the least of all its bounds."
+    )
+    bound: BoundAnswer | None = Field(default=None, description="What refused the bid; otherwise, what binds first.")
     circuit_state: str | None = Field(description="closed, half_open or open; null where the connector has no circuit.")
     latency_ms: float
     decision_id: str
