@@ -46,6 +46,10 @@ class Audit:
     """Most micros by which spent and reserved passed a cap when something was permitted."""
     over_total_micros: int = 0
     """Most micros by which the sum of budgets at the platforms passed what it was at first."""
+    orders: int = 0
+    """What a person asked for: approved suggestions, and roll backs."""
+    disorders: int = 0
+    """Orders with more changes than were asked for, of one suggestion more than one, or approvals without any."""
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -55,9 +59,9 @@ class Audit:
 
     def merge(self, other: Audit) -> None:
         """Keep the worst of two audits of one life, and all problems."""
-        for name in ("lost", "double", "foreign", "over_cap_micros", "over_total_micros"):
+        for name in ("lost", "double", "foreign", "over_cap_micros", "over_total_micros", "disorders"):
             setattr(self, name, max(getattr(self, name), getattr(other, name)))
-        for name in ("intents", "effects", "keyless", "budgets", "accepted", "unknown", "pending"):
+        for name in ("intents", "effects", "keyless", "budgets", "accepted", "unknown", "pending", "orders"):
             setattr(self, name, getattr(other, name))
         self.problems += [each for each in other.problems if each not in self.problems]
 
@@ -85,6 +89,7 @@ def audit(
         compare_effects(intents, effects, found)
         check_permits(connection, caps, found)
         _check_days(connection, caps, found)
+        check_orders(connection, found)
     check_budgets(effects, found)
     return found
 
@@ -96,13 +101,15 @@ def open_intents(database: Path) -> int:
     return int(row[0])
 
 
-def name_open_intents(database: Path) -> list[str]:
-    """A phrase for each intent without an outcome: what, where, how it stands, why, and since when."""
+def name_open_intents(database: Path, before: Instant) -> list[str]:
+    """A phrase for each intent from before an instant without an outcome: what, where, how it stands, since when."""
     with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as connection:
         rows = connection.execute(
-            "SELECT kind, connector, state, outcome_reason, sent_at FROM intents WHERE state IN ('pending', 'unknown')"
+            "SELECT kind, connector, state, outcome_reason, sent_at FROM intents"
+            " WHERE state IN ('pending', 'unknown') AND sent_at < ?",
+            (before,),
         ).fetchall()
-    return [f"{kind} at {place}: {state} {why or ''} since {iso(at)}" for kind, place, state, why, at in rows]
+    return [f"{kind} at {place}: {state} {why} since {iso(at)}" for kind, place, state, why, at in rows]
 
 
 # -- effects and intents --------------------------------------------------------------------------------------------
@@ -319,3 +326,27 @@ def check_budgets(effects: Sequence[Effect], found: Audit) -> None:
         if over > 0:
             found.over_total_micros = max(found.over_total_micros, over)
             found.problems.append(f"effect {each['n']} put the sum of budgets {over} micros above the first one")
+
+
+# -- orders of people -----------------------------------------------------------------------------------------------
+
+
+def check_orders(connection: sqlite3.Connection, found: Audit) -> None:
+    """What was approved is ordered once, and no order makes more changes than a person asked for."""
+    found.orders = connection.execute("SELECT count(*) FROM orders").fetchone()[0]
+    twice = connection.execute(
+        "SELECT o.order_id || ' makes ' || count(*) || ' changes instead of ' || json_array_length(o.changes)"
+        " FROM orders o JOIN intents i ON i.cause = o.order_id AND i.state IN ('accepted', 'unknown', 'pending')"
+        " GROUP BY o.order_id HAVING count(*) > json_array_length(o.changes)"
+    ).fetchall()
+    again = connection.execute(
+        "SELECT subject || ' was ordered ' || count(*) || ' times' FROM orders WHERE kind = 'suggestion'"
+        " GROUP BY subject HAVING count(*) > 1"
+    ).fetchall()
+    forgotten = connection.execute(
+        "SELECT suggestion_id || ' was approved and is not ordered' FROM suggestions"
+        " WHERE state = 'approved' AND kind = 'change' AND suggestion_id NOT IN (SELECT subject FROM orders)"
+    ).fetchall()
+    sentences = [f"order {row[0]}" for row in twice] + [f"suggestion {row[0]}" for row in again + forgotten]
+    found.disorders = len(sentences)
+    found.problems += sentences

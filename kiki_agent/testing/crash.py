@@ -36,6 +36,8 @@ CAMPAIGNS = 24
 PLATFORMS = ("meta", "google_ads", "tiktok", "linkedin", "amazon", "microsoft")
 OWN_API = PLATFORMS[2:]
 """Platforms behind the market's own API, where bids can be placed at a fixed amount."""
+ASKED = ("amazon", "meta")
+"""Connectors that stay at level `suggest`: what happens there a person has approved."""
 MICROS = 1_000_000
 DAILY, WINDOW = 300, 60
 """Caps of a connector in units: so low that placed bids and levels fight for them."""
@@ -128,6 +130,8 @@ class Tally:
     stop_s: list[float] = field(default_factory=list)
     hung: int = 0
     placed: Counter[str] = field(default_factory=Counter)
+    decided: Counter[str] = field(default_factory=Counter)
+    """What a person asked for and was told to be done: approve, decline, roll back."""
     """Answers to bids placed by hand."""
     audit: Audit = field(default_factory=Audit)
     problems: list[str] = field(default_factory=list)
@@ -158,6 +162,9 @@ class Tally:
             ("micros of budget made by shifts", found.over_total_micros, found.over_total_micros == 0),
             ("bids placed by hand", sum(self.placed.values()), None),
             ("  of them refused at a cap", self.placed["BUDGET_EXCEEDED"], None),
+            ("decisions of a person", sum(self.decided.values()), None),
+            ("orders of a person", found.orders, None),
+            ("  carried out twice, or approved and forgotten", found.disorders, found.disorders == 0),
             ("slowest start to ready, s", max(self.ready_s, default=0.0), self.late == 0),
             ("  half of all starts within, s", median(self.ready_s) if self.ready_s else 0.0, None),
             ("  most CPU seconds of a start", max(self.ready_cpu_s, default=0.0), None),
@@ -209,6 +216,10 @@ class CrashLoop:
         self.proxy.before, self.proxy.after = self._before, self._after
         try:
             await self._start(first=True)
+            for name in ASKED:
+                status, answer = await self.agent.post(f"/api/v1/autonomy/{name}", {"level": "suggest"})
+                if status != 200:
+                    raise ProcessFailed(f"the level of {name} could not be set: {status} {answer}")
             for number in range(self.kills):
                 if self._enough:
                     break
@@ -229,7 +240,10 @@ class CrashLoop:
         chance = [unit(self._key, number * 8 + place) for place in range(4)]
         moment = _moment(chance[0])
         deed = signal.SIGTERM if moment is Moment.ANY and chance[1] < 0.35 else signal.SIGKILL
-        customer = asyncio.create_task(self._customer(number), name="customer")
+        people = {
+            asyncio.create_task(self._customer(number), name="customer"),
+            asyncio.create_task(self._person(number), name="person"),
+        }
         try:
             if moment in (Moment.PROCESSED, Moment.UNSENT, Moment.TRAVELLING):
                 await self._until_caught(moment, chance[2])
@@ -237,7 +251,7 @@ class CrashLoop:
                 await self._clock.sleep_for(chance[2] * 1.5 * SECOND)
             await self._kill(deed, moment)
         finally:
-            await cancel_all({customer}, 1.0)
+            await cancel_all(people, 1.0)
         self._look(number)
         again = _moment(unit(self._key, number * 8 + 8)) is Moment.START and number + 1 < self.kills
         await self._start(wait=not again)
@@ -360,6 +374,24 @@ class CrashLoop:
             elif status:
                 self.tally.placed[f"HTTP {status}"] += 1
             await self._clock.sleep_for(0.1 * SECOND)
+
+    async def _person(self, number: int) -> None:
+        """Somebody who decides what the agent suggests, and now and then puts back what was done."""
+        place = 0
+        while True:
+            _, answer = await self.agent.get("/api/v1/suggestions?state=open", seconds=3)
+            for suggestion in (answer or {}).get("items", ()):
+                place += 1
+                chance = unit(self._key, (number * 1_000 + place) * 8 + 6)
+                verb = "decline" if chance < 0.15 else "approve"
+                path = f"/api/v1/suggestions/{suggestion['suggestion_id']}/{verb}"
+                status, done = await self.agent.post(path, {}, seconds=3)
+                self.tally.decided[verb] += status == 200
+                if status == 200 and done["order"] and chance > 0.8:
+                    batch = {"batch": done["order"]["order_id"]}
+                    status, _ = await self.agent.post("/api/v1/rollback", batch, seconds=3)
+                    self.tally.decided["roll back"] += status == 200
+            await self._clock.sleep_for(0.15 * SECOND)
 
 
 def _moment(chance: float) -> Moment:

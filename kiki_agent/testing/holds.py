@@ -161,9 +161,9 @@ class Stage:
 
     async def end(self, caps: dict[str, tuple[int, int]]) -> Audit:
         """Ask for nothing more, let what is unknown settle, end in order, audit."""
+        await cancel_all(self._bidding, 1.0)
         watch = Stopwatch()
         await self.clock.sleep_for(2 * SECOND)
-        await cancel_all(self._bidding, 1.0)
         while watch.seconds() < SETTLE_S and open_intents(self.agent.database):
             await self.clock.sleep_for(0.2 * SECOND)
         await self.agent.end(signal.SIGTERM)
@@ -217,11 +217,12 @@ async def _trouble(
     if permitted:
         scene.problems.append(f"{len(permitted)} bids were placed in hold")
     scene.out_s = await stage.until(lambda what: what == "ACCEPTED", 20, cured)
+    whole = stage.clock.now()
     found = await stage.end(CAPS)
     scene.problems += found.problems
-    if found.unknown or found.pending:
-        left = "; ".join(name_open_intents(stage.agent.database))
-        scene.problems.append(f"intents without an outcome long after the cure: {left}")
+    left = name_open_intents(stage.agent.database, whole)  # one that the end itself cut off may stay unknown
+    if left:
+        scene.problems.append(f"intents without an outcome long after the cure: {'; '.join(left)}")
 
 
 # -- the database goes away -----------------------------------------------------------------------------------------

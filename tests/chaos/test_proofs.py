@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kiki_agent.model import Instant
+from kiki_agent.store import schema
 from kiki_agent.testing import diskrecord, powercut, simulate
+from kiki_agent.testing.audit import Audit, check_orders
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -76,6 +81,7 @@ def test_agents_that_are_killed_lose_nothing() -> None:
     assert counts["kills"] == 6
     assert counts["kills between journal and confirm"] >= 3
     assert counts["effects at the platforms"] > 20
+    assert counts["orders of a person"] > 0
 
 
 @pytest.mark.process
@@ -151,3 +157,36 @@ def test_a_disk_keeps_what_was_synced_and_any_part_of_the_rest() -> None:
     assert torn == b"A" * 512 + b"B" * 512
     disk.do(diskrecord.SyncFolder("/d"))
     assert set(disk.after_cut("nothing", iter([0.0] * 99))) == {"/d/a", "/d/c"}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ("INSERT INTO orders VALUES ('o2', 'suggestion', 's1', '[{}]', 'p', 3, 'done', '', 4)", "was ordered 2 times"),
+        ("UPDATE intents SET cause = 'o1' WHERE key = 'i2'", "makes 2 changes instead of 1"),
+        ("DELETE FROM orders", "approved and is not ordered"),
+    ],
+)
+def test_an_order_that_is_wrong_is_seen(tmp_path: Path, wrong: str, words: str) -> None:
+    database = tmp_path / "a.db"
+    schema.up(database, Instant(0))
+    with closing(sqlite3.connect(database)) as connection:
+        connection.executescript(
+            "INSERT INTO orders VALUES ('o1', 'suggestion', 's1', '[{}]', 'p', 1, 'done', '', 2);"
+            "INSERT INTO suggestions VALUES"
+            " ('s1', 'change', 'x', 'amazon', '', '', '[{}]', '{}', 0, 9, 'approved', 'p', 1, '');"
+        )
+        for key, cause in (("i1", "o1"), ("i2", "")):
+            connection.execute(
+                "INSERT INTO intents (key, connector, campaign_id, kind, before, after, currency, reason, at, cause,"
+                " sent_at, state, settled_at) VALUES (?, 'amazon', '1', 'adjust_bid', 1, 2, 'USD', '', 1, ?, 1,"
+                " 'accepted', 2)",
+                (key, cause),
+            )
+        found = Audit()
+        check_orders(connection, found)
+        assert (found.orders, found.disorders, found.problems) == (1, 0, [])
+        connection.execute(wrong)
+        check_orders(connection, found)
+        assert found.disorders == 1
+        assert words in found.problems[0]
