@@ -34,7 +34,16 @@ from kiki_agent.model import DAY, SECOND, Instant, Intent, Outcome, Platform, Re
 from kiki_agent.model.money import MICROS
 from kiki_agent.notify import Alerts, DeliveryLoop, NewsLoop
 from kiki_agent.optimizer import Optimizer
-from kiki_agent.recovery import BackupLoop, Backups, RestoredHold, keep_before_migration, unfinished_restore
+from kiki_agent.recovery import (
+    BackupLoop,
+    Backups,
+    Ground,
+    RestoredHold,
+    Standing,
+    carry_over,
+    keep_before_migration,
+    unfinished_restore,
+)
 from kiki_agent.resilience import Resilience
 from kiki_agent.runtime.clock import Clock
 from kiki_agent.runtime.log import get_logger
@@ -97,6 +106,8 @@ class Agent:
         """Writes and read-backs that went out through the outbox."""
 
     kill_watch: KillWatch | None = None
+    carried: Standing | None = None
+    """What this start took over from the database that a restored one replaced."""
     guard: LockFile | None = None
     """The lock of a database that a stand-in stands for."""
     store: Store
@@ -159,6 +170,7 @@ class Agent:
             self.store = await self._open_store(world.database.with_suffix(".hold.db"), now)
         head = world.database.with_suffix(".head")
         self.ledger = await Ledger.open(self.store, head, client_id=settings.client_id, now=now, hold=hold)
+        self.carried = await carry_over(self.store, self.ledger, now, self._ground())
         self.decisions = DecisionBook(self.store, self.ledger, flush_every=round(settings.ledger.runs_flush_s * SECOND))
         await self.decisions.load()
         await self._open_consents(now)
@@ -234,6 +246,15 @@ class Agent:
         if services is not None:
             services.plugins, services.outbox, services.resilience = self.plugins, self.outbox, self.resilience
 
+    def _asleep(self, connector: str) -> str:
+        """Why nothing is sent to a connector, in words; empty while it takes calls."""
+        guard, instance = self.resilience.guards.get(connector), self.plugins.instances.get(connector)
+        if guard is not None and not guard.enabled:
+            return "it is switched off"
+        if instance is not None and instance.state == "quarantined":
+            return "its connector failed and was put aside"
+        return ""
+
     async def _open_services(self, services: Services | None) -> None:
         settings, clock = self.settings, self.world.clock
         now = clock.now()
@@ -245,7 +266,11 @@ class Agent:
             for name, table in self.connectors.items()
         ]
         self.accounts = await Accounts.open(
-            self.store, accounts, lookback_days=settings.optimizer.lookback_days, now=now
+            self.store,
+            accounts,
+            lookback_days=settings.optimizer.lookback_days,
+            now=now,
+            day_cap=self.shield.daily_cap,
         )
         self.outbox.confirm_handlers.append(self.accounts.confirm)
         self.restored = RestoredHold(
@@ -363,7 +388,7 @@ class Agent:
         if settings.optimizer.enabled:
             loops.append(self.optimizer)
         if world.kill_folder is not None:
-            self.kill_watch = KillWatch(self.shield, world.kill_folder)
+            self.kill_watch = KillWatch(self.shield, self.governor, world.kill_folder)
             loops.append(self.kill_watch)
         stop = settings.governor.anomaly_stop
         loops.append(GovernorLoop(self.governor, self.accounts, self.shield, self.store, anomaly_stop=stop))
@@ -386,6 +411,7 @@ class Agent:
         self.loops = tuple(loops)
         self.supervisor = Supervisor(self.loops, self.world.clock, self.signals, on_freeze=self._on_freeze)
         self.resilience.tie(self.shield, self.value, self.supervisor)
+        self.governor.reach.asleep = self._asleep
         self.supervisor.on_restart = lambda name: self.metrics.task_restarts(name).inc()
         if services is not None:
             services.supervisor = self.supervisor
@@ -543,6 +569,25 @@ class Agent:
             timezone=table.timezone or self.settings.timezone,
             currency=self.settings.currency,
         )
+
+    def _ground(self) -> Ground:
+        return Ground(
+            live=self.settings.mode is Mode.LIVE,
+            zones={name: table.timezone or self.settings.timezone for name, table in self.connectors.items()},
+            window=round(self.settings.shield.window_s * SECOND),
+        )
+
+    def _tell_carried(self, standing: Standing) -> None:
+        """People hear what a restore kept of the present, and what it could not know."""
+        stopped = bool(standing.unknown) and self.settings.mode is Mode.LIVE
+        text = "; ".join(standing.sentences()) or "Nothing stood that the backup does not know"
+        if standing.unknown:
+            text = f"What stood before is not known for certain: {standing.unknown}. {text}"
+        if stopped:
+            text += ". The kill switch is on and every platform at watch until a person decides; docs/recovery.md"
+        severity = "CRITICAL" if stopped else "WARNING"
+        news = {"severity": severity, "title": "The record was restored", "message": f"{text}.", "subject": "restore"}
+        self.signals.publish("news", news)
 
     def _seed(self) -> int:
         """Seed of the plugins' repeatable chance: the market's in simulations, else a number of the client's own."""

@@ -67,6 +67,14 @@ def restore(options: Options, backup: str) -> None:
         emit(f"{done.lost_entries} entries were written after that backup; they are in what was replaced.")
     for path in done.replaced:
         emit(f"kept: {path}")
+    for sentence in done.carried:
+        emit(f"carried over: {sentence}")
+    if done.unknown:
+        emit(f"What stood before is not known for certain: {done.unknown}.")
+        emit(
+            "A live agent therefore starts with the kill switch on and every platform at watch, and permits nothing"
+            " before the account days of now have ended."
+        )
     emit("The next agent waits until every platform has told what was spent, and spends nothing before.")
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from kiki_agent.ledger import Ledger
-from kiki_agent.model import MINUTE, SECOND, Instant
+from kiki_agent.model import MINUTE, SECOND, Instant, iso
 from kiki_agent.recovery.backups import Reason
 from kiki_agent.recovery.restoring import RESTORED
 from kiki_agent.recovery.service import Backups, Busy
@@ -56,7 +56,8 @@ class RestoredHold(Loop):
     """After a restore: nothing is permitted until every platform has told its campaigns and its spend.
 
     What was spent since the backup is not in the restored record, so windows and days are too empty until the platforms
-    have told. The mark of the restore goes when they have, in the database, so a restart waits again.
+    have told. Where it is not known either what was placed since, nothing is permitted before those days and windows
+    have ended. The mark of the restore goes after that, in the database, so a restart waits again.
     """
 
     name = "restored"
@@ -101,8 +102,8 @@ class RestoredHold(Loop):
         """End the hold when every platform has told. Raises StoreError."""
         if self._mark is None:
             return "nothing was restored"
-        self._hold(self._reason())
-        if self._silent():
+        if self._silent() or now < int(self._mark.get("until", 0)):
+            self._hold(self._reason())
             return self._reason()
         await self._store.write(lambda connection: set_meta(connection, RESTORED, ""))
         self._mark = None
@@ -114,8 +115,12 @@ class RestoredHold(Loop):
 
     def _reason(self) -> str:
         assert self._mark is not None
-        silent = ", ".join(self._silent()) or "none, at the next tick it ends"
-        return f"the record was restored from {self._mark.get('backup')}; waiting to hear from: {silent}"
+        text = f"the record was restored from {self._mark.get('backup')}; "
+        until = int(self._mark.get("until", 0))
+        if until:
+            text += f"what was placed since is not known, so nothing is permitted before {iso(Instant(until))}; "
+        silent = ", ".join(self._silent()) or ("none" if until else "none, at the next tick it ends")
+        return f"{text}waiting to hear from: {silent}"
 
     def _note(self, connection: sqlite3.Connection, mark: dict[str, str | int], now: Instant) -> None:
         body = {"control": "restore", "backup": mark["backup"], "seq": mark["seq"]}

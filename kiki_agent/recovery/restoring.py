@@ -1,6 +1,7 @@
 """The way back: a proved backup in place of the database, and what keeps an old record from acting twice.
 
-The replaced files stay beside the new ones. The restored database carries a mark; the agent that opens it permits
+The replaced files stay beside the new ones. The restored database carries a mark, and what stood in the one it
+replaces (`standing.py`): switches, levels, holds and money, which the agent that opens it takes over first. It permits
 nothing before every platform has told what was spent meanwhile (`RestoredHold`), takes no budget shift of the old
 record further, and reads back what was under way.
 """
@@ -11,7 +12,7 @@ import hashlib
 import os
 import shutil
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from kiki_agent.ledger.verify import Verification, verify_file
 from kiki_agent.model.time import SECOND, Instant
 from kiki_agent.recovery.backups import sha256_of
 from kiki_agent.recovery.segments import bring_segments
+from kiki_agent.recovery.standing import CARRIED, Standing, decode, pending, read_standing
 from kiki_agent.store.backup import OnProgress, sync_file
 from kiki_agent.store.durable import replace_file, sync_folder
 from kiki_agent.store.lock import LockFile
@@ -54,6 +56,10 @@ class Restored:
     """Entries known to have been written after the backup, which the ledger lacks now; None when that is not known."""
     replaced: list[str]
     """Where the replaced files are kept."""
+    unknown: str | None = None
+    """Why it is not known what stood before; then a live agent starts stopped. None when it is carried over."""
+    carried: list[str] = field(default_factory=list)
+    """What of the present the next agent takes over, a sentence each."""
 
 
 def restore(
@@ -80,10 +86,12 @@ def restore(
         fresh = database.with_name(database.name + ".restoring")
         _copy_proved(source, fresh, on_progress)
         _bring_segments(source, database)
-        _mark(fresh, source.stem, found, epoch)
+        standing = _standing(database, known_head, source, now, client_id)
+        _mark(fresh, source.stem, found, epoch, standing)
         lost = _lost(known_head, found, client_id)
         head = _head_of(source, found, client_id)
-        replace_file(_marker(database), msgspec.json.encode({"backup": source.stem, "at": now}))
+        marker = {"backup": source.stem, "at": now, CARRIED: standing}
+        replace_file(_marker(database), msgspec.json.encode(marker))
         replaced = _set_aside(database, known_head, now)
         os.replace(fresh, database)
         sync_folder(database.parent)
@@ -97,7 +105,8 @@ def restore(
     finally:
         if lock is not None:
             lock.release()
-    return Restored(str(database), source.stem, found.entries, found.head_hash, epoch, lost, replaced)
+    carried, unknown = standing.sentences(), standing.unknown or None
+    return Restored(str(database), source.stem, found.entries, found.head_hash, epoch, lost, replaced, unknown, carried)
 
 
 def unfinished_restore(database: Path) -> str | None:
@@ -167,8 +176,36 @@ def _bring_segments(source: Path, database: Path) -> None:
     bring_segments(source, find_folder(source), own_folder(database))
 
 
-def _mark(fresh: Path, name: str, found: Verification, epoch: int) -> None:
-    """Raise the epoch and leave the mark, in the copy that is not in place yet."""
+def _standing(database: Path, known_head: Path, source: Path, now: Instant, client_id: str) -> Standing:
+    """What stands in the database that goes; of one that was never opened since its restore, what it was to take over.
+
+    A restore that was cut off may have moved the database away already: then what it wrote down counts.
+    """
+    if database.exists():
+        waiting = pending(database)
+        return (
+            read_standing(database, known_head, source, now, client_id=client_id)
+            if waiting is None
+            else _for(waiting, source)
+        )
+    marker = _marker(database)
+    if marker.exists():
+        noted = msgspec.json.decode(marker.read_bytes(), type=dict[str, msgspec.Raw]).get(CARRIED)
+        if noted is not None:
+            return _for(decode(bytes(noted).decode()), source)
+    return read_standing(database, known_head, source, now, client_id=client_id)
+
+
+def _for(standing: Standing, source: Path) -> Standing:
+    """What was read for one backup, for another one: that this other came before it, nobody has seen."""
+    if standing.backup != source.stem:
+        standing.unknown = standing.unknown or f"it was read for another backup, {standing.backup}"
+        standing.backup, standing.money = source.stem, None
+    return standing
+
+
+def _mark(fresh: Path, name: str, found: Verification, epoch: int, standing: Standing) -> None:
+    """Raise the epoch and leave the mark and what is to be carried over, in the copy that is not in place yet."""
     connection = sqlite3.connect(uri(fresh, read_only=False), uri=True, isolation_level=None)
     try:
         connection.execute("PRAGMA journal_mode = DELETE")
@@ -177,6 +214,7 @@ def _mark(fresh: Path, name: str, found: Verification, epoch: int) -> None:
         set_meta(connection, "epoch", str(epoch))
         mark = {"backup": name, "head_hash": found.head_hash, "seq": found.entries}
         set_meta(connection, RESTORED, msgspec.json.encode(mark).decode())
+        set_meta(connection, CARRIED, msgspec.json.encode(standing).decode())
         connection.execute("COMMIT")
     finally:
         connection.close()
@@ -194,12 +232,13 @@ def _set_aside(database: Path, known_head: Path, now: Instant) -> list[str]:
     if known_head.exists():
         shutil.copyfile(known_head, known_head.with_name(known_head.name + ending))
         kept.append(str(known_head.with_name(known_head.name + ending)))
-    for suffix in ("", "-wal", "-shm"):
-        path = database.with_name(database.name + suffix)
-        if path.exists():
-            aside = database.with_name(database.name + ending + suffix)
-            path.replace(aside)
-            kept.append(str(aside))
+    for file in (database, database.with_suffix(".hold.db")):
+        for suffix in ("", "-wal", "-shm"):
+            path = file.with_name(file.name + suffix)
+            if path.exists():
+                aside = file.with_name(file.name + ending + suffix)
+                path.replace(aside)
+                kept.append(str(aside))
     sync_folder(database.parent)
     return kept
 

@@ -87,6 +87,8 @@ async def restore(call: Call, body: RestoreBody) -> web.Response:
             epoch=done.epoch,
             lost_entries=done.lost_entries,
             replaced=done.replaced,
+            unknown=done.unknown,
+            carried=done.carried,
         )
     )
 

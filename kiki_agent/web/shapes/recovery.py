@@ -57,6 +57,10 @@ class RestoreAnswer(Answer):
     epoch: int
     lost_entries: int | None = Field(description="Entries known to be newer than the backup; null when unknown.")
     replaced: list[str] = Field(description="Where the replaced files are kept.")
+    unknown: str | None = Field(
+        description="Why it is not known what stood before: then a live agent starts stopped. Null when it is."
+    )
+    carried: list[str] = Field(description="What of the present the agent takes over, a sentence each.")
 
 
 class ExportQuery(Given):
