@@ -49,8 +49,13 @@ SENTENCES = {
 }
 """What a person reads in place of the code."""
 
-CAPPED = frozenset(SHIELD + code for code in (LevelReason.DAILY_BUDGET, LevelReason.DAILY_CAP, LevelReason.WINDOW_CAP))
-"""Refusals that come and go with every report; leaving them waits as long as any other change."""
+CAPPED = frozenset(
+    {
+        bids.BUDGET_SPENT,
+        *(SHIELD + code for code in (LevelReason.DAILY_BUDGET, LevelReason.DAILY_CAP, LevelReason.WINDOW_CAP)),
+    }
+)
+"""Reasons that come and go with every report; leaving them waits as long as any other change."""
 CHECK_FAILED = SHIELD + LevelReason.CHECK_FAILED
 
 

@@ -60,17 +60,23 @@ def settle(
 def _patience(
     now: int, hold: int, day_start: Ints, bids: Ints, reasons: Flags, standing: Standing
 ) -> tuple[Ints, Flags]:
-    """Keep what the shield lowered a moment ago, where more would now be permitted."""
+    """Keep what a cap or the day's budget lowered a moment ago, where more would now be permitted.
+
+    A day is spent by an estimate, which the next report corrects: pausing and resuming with each of them would make a
+    platform learn anew every minute.
+    """
     stopped = (standing.bids == 0) & (standing.reasons != _WINDOW) & (standing.at >= day_start)
     enough = now - standing.at >= np.where(stopped, max(STOPPED, hold), hold)
-    waits = np.isin(standing.reasons, _CAPPED) & ~enough & (bids >= standing.bids)
+    no_less = (bids > standing.bids) | ((bids == standing.bids) & (standing.reasons >= SHIELD))
+    waits = _CAPPED[standing.reasons] & ~enough & no_less
     if not waits.any():
         return bids, reasons
     return np.where(waits, standing.bids, bids), np.where(waits, standing.reasons, reasons)
 
 
 _WINDOW = SHIELD + LevelReason.WINDOW_CAP
-_CAPPED = np.array(sorted(CAPPED), dtype=np.uint8)
+_CAPPED = np.zeros(256, dtype=np.bool_)
+_CAPPED[sorted(CAPPED)] = True
 _HALTS = np.zeros(256, dtype=np.bool_)
 _HALTS[
     [
@@ -107,7 +113,7 @@ class Standing:
         self.bids[rows] = bids[rows]
         self.reasons[rows] = reasons[rows]
         self.at[rows] = now
-        self.capped = bool((self.reasons >= SHIELD).any()) and bool(np.isin(self.reasons, _CAPPED).any())
+        self.capped = bool(_CAPPED[self.reasons].any())
 
     def rearranged(self, old_rows: Ints) -> Standing:
         """For a table whose row i was row `old_rows[i]`, or -1."""
