@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +11,7 @@ from kiki_agent.cli.agent_client import AgentClient
 from kiki_agent.cli.failure import CommandError
 from kiki_agent.cli.options import Options, common
 from kiki_agent.cli.output import emit, emit_json, emit_pairs, emit_table
-from kiki_agent.governor.kill import FILE as KILL_FILE
+from kiki_agent.governor.kill import file_in_the_way
 
 
 @click.command()
@@ -45,8 +44,8 @@ def status(options: Options, alive: bool) -> int:
 def kill_switch(options: Options, position: Literal["on", "off"], reason: str) -> None:
     """Stop all spending of the running agent, or allow it."""
     settings = options.load().settings
-    file = Path(settings.store.folder) / KILL_FILE
-    if position == "off" and os.path.lexists(file):
+    file = file_in_the_way(Path(settings.store.folder))
+    if position == "off" and file is not None:
         raise CommandError(f"the file {file} still stops all spending; remove it, then allow spending again")
     client = AgentClient(settings)
     answer = client.post("/admin/kill-switch", {"on": position == "on", "reason": reason})
@@ -54,10 +53,17 @@ def kill_switch(options: Options, position: Literal["on", "off"], reason: str) -
         raise CommandError(f"the agent at {client.address} did not turn the switch {position}; see kiki-agent status")
     if options.json:
         emit_json(answer.body)
-    elif answer.body.get("recorded") is False:
-        emit("Spending is stopped, but this could not be written down: a restart forgets it.")
+    elif position == "off":
+        emit("Spending is allowed again.")
     else:
-        emit("Spending is stopped." if position == "on" else "Spending is allowed again.")
+        missed = [each for each in answer.body.get("platforms", []) if not each["reached"]]
+        stopped = "Spending is stopped" if not missed else "Spending is stopped, but not everywhere"
+        kept = answer.body.get("recorded") is not False
+        emit(f"{stopped}." if kept else f"{stopped}. This could not be written down: a restart forgets it.")
+        for each in missed:
+            campaigns = "campaign runs" if each["running"] == 1 else "campaigns run"
+            emit(f"  {each['connector']} is not stopped, because {each['why_not']}.")
+            emit(f"    {each['running']} {campaigns} there. To stop it: {each['what_to_do']}.")
 
 
 def _alive(client: AgentClient, *, as_json: bool) -> int:

@@ -20,6 +20,7 @@ from kiki_agent.governor.desk import Desk
 from kiki_agent.governor.edits import Edits
 from kiki_agent.governor.holds import Hold, Holds
 from kiki_agent.governor.levels import Level, Standing, read_levels, write_level
+from kiki_agent.governor.reach import Reach
 from kiki_agent.governor.reasons import TO_PEOPLE, Held, is_safety_cut
 from kiki_agent.governor.rules import rule_of
 from kiki_agent.ledger import Ledger, Outbox
@@ -82,6 +83,7 @@ class Governor:
         self.edits = Edits()
         self.noise_tests: list[NoiseTest] = []
         """Each says whether the expected effect of a change is larger than the noise; False holds it back."""
+        self.reach = Reach(self, accounts, settings.mode)
         self.desk = Desk(self, settings, store, ledger, outbox, accounts, shield, signals)
         outbox.gate = self.gate
         outbox.on_sent = self._sent

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+from kiki_agent.governor.governor import Governor
 from kiki_agent.model import SECOND, Instant
 from kiki_agent.runtime.loop import Loop
 from kiki_agent.shield import Shield
@@ -13,14 +15,22 @@ FILE = "KILL"
 _LONGEST_REASON = 200
 
 
+def file_in_the_way(folder: Path) -> Path | None:
+    """The file that keeps the switch on, while it is there."""
+    path = folder / FILE
+    return path if os.path.lexists(path) else None
+
+
 class KillWatch(Loop):
-    """Throws the kill switch when the file is there or the signal came."""
+    """Throws the kill switch when the file is there or the signal came; tells where a stop does not reach."""
 
     name = "kill"
     period = SECOND
 
-    def __init__(self, shield: Shield, folder: Path) -> None:
+    def __init__(self, shield: Shield, governor: Governor, folder: Path) -> None:
         self._shield = shield
+        self._governor = governor
+        self._told: set[str] = set()
         self._path = folder / FILE
         self._signalled = ""
 
@@ -30,14 +40,29 @@ class KillWatch(Loop):
 
     async def tick(self, now: Instant) -> str | None:
         """Look; returns why nothing was done."""
-        reason = self._reason()
-        if reason is None:
-            return "nobody asks to stop"
+        by, reason = "signal" if self._signalled else "file", self._reason()
         self._signalled = ""
-        if self._shield.killed:
-            return "spending is stopped already"
-        await self._shield.kill(True, reason, now)
-        return None
+        try:
+            if reason is None:
+                return "nobody asks to stop"
+            if self._shield.killed:
+                return "spending is stopped already"
+            await self._shield.kill(True, reason, now, by)
+            return None
+        finally:
+            self._tell()
+
+    def _tell(self) -> None:
+        """While spending is stopped: each platform it does not reach, once."""
+        if not self._shield.killed:
+            self._told.clear()
+            return
+        for each in self._governor.reach.all():
+            if each.missed and each.connector not in self._told:
+                self._told.add(each.connector)
+                many = "1 campaign runs" if each.running == 1 else f"{each.running} campaigns run"
+                text = f"{many} on there: {each.why_not}. To stop {each.connector}: {each.what_to_do}."
+                self._governor.tell("CRITICAL", f"{each.connector} is not stopped", text, each.connector)
 
     def _reason(self) -> str | None:
         if self._signalled:

@@ -157,7 +157,7 @@ def _kill_switch(data: Mapping[str, object]) -> News | None:
         return None
     reason = _text(data, "reason")
     if data["kill_switch"]:
-        text = f"Every running campaign is being paused. Reason: {reason or 'none given'}."
+        text = f"Campaigns are being paused wherever the agent may write. Reason: {reason or 'none given'}."
         return Severity.CRITICAL, "Kill switch is on", text, "kill_switch"
     return (
         Severity.INFO,

@@ -24,6 +24,8 @@ class Recovered:
     sequence: int = 0
     killed: bool = False
     kill_reason: str = ""
+    kill_at: Instant | None = None
+    kill_by: str = ""
 
 
 def recover(connection: sqlite3.Connection, connectors: Mapping[str, Caps], span: int, now: Instant) -> Recovered:
@@ -48,7 +50,9 @@ def recover(connection: sqlite3.Connection, connectors: Mapping[str, Caps], span
     ):
         found.allocations[row[0]] = Allocation(*row)
     found.sequence = connection.execute("SELECT coalesce(max(sequence), 0) FROM reservations").fetchone()[0]
-    switch = connection.execute("SELECT is_on, reason FROM shield_controls WHERE control = 'kill_switch'").fetchone()
+    switch = connection.execute(
+        "SELECT is_on, reason, at, set_by FROM shield_controls WHERE control = 'kill_switch'"
+    ).fetchone()
     for control, reason in connection.execute(
         "SELECT control, reason FROM shield_controls WHERE control LIKE 'freeze:%' AND is_on = 1"
     ).fetchall():
@@ -57,6 +61,7 @@ def recover(connection: sqlite3.Connection, connectors: Mapping[str, Caps], span
             book.frozen = reason
     if switch is not None:
         found.killed, found.kill_reason = bool(switch[0]), switch[1]
+        found.kill_at, found.kill_by = Instant(switch[2]), switch[3]
     return found
 
 

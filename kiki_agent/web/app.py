@@ -15,7 +15,6 @@ from kiki_agent.web.edge import PAGE_POLICY, REQUEST_ID, Edge
 from kiki_agent.web.endpoint import Call, Endpoint, Permission
 from kiki_agent.web.events import EventHub
 from kiki_agent.web.guard import check_host, check_origin, check_token
-from kiki_agent.web.handlers.admin import KillSwitchNote
 from kiki_agent.web.handlers.efficiency import EfficiencyBodies
 from kiki_agent.web.handlers.health import unavailable
 from kiki_agent.web.once import Once
@@ -58,12 +57,11 @@ class House:
         self.assets = assets.load()
         self.openapi = openapi.encode(openapi.describe(ENDPOINTS, services.version))
         self.efficiency = EfficiencyBodies()
-        self.kill_note = KillSwitchNote()
         self.attempts = sign_in.Attempts()
         self.once = Once()
         self.bid_numbers = count(1)
         """Tells bids of one instant apart."""
-        self.overview = Overview(services, self.kill_note)
+        self.overview = Overview(services)
         self.hub = EventHub(services, self.origin, self.overview)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from kiki_agent.ledger import IntentRow
 from kiki_agent.model import (
@@ -42,9 +42,7 @@ from kiki_agent.web.shapes.overview import (
     Totals,
     WindowUse,
 )
-
-if TYPE_CHECKING:
-    from kiki_agent.web.handlers.admin import KillSwitchNote
+from kiki_agent.web.stopping import unstopped
 
 FRESH_S = 1.0
 """Real seconds a snapshot is served before a new one is built."""
@@ -60,9 +58,8 @@ _FREQUENT = (IntentKind.ADJUST_BID, IntentKind.PLACE_BID)
 class Overview:
     """Keeps the snapshot and the short history behind its curves."""
 
-    def __init__(self, services: Services, kill_note: KillSwitchNote) -> None:
+    def __init__(self, services: Services) -> None:
         self._services = services
-        self._note = kill_note
         self._lock = asyncio.Lock()
         self._body: bytes | None = None
         self._age = Stopwatch()
@@ -140,7 +137,7 @@ class Overview:
                 on=shield is not None and shield.killed,
                 available=shield is not None,
                 reason=shield.kill_reason if shield is not None and shield.killed else None,
-                since=None if self._note.at is None else iso(self._note.at),
+                since=None if shield is None or shield.kill_at is None else iso(shield.kill_at),
             ),
             day=DayState(date=date, timezone=zone, elapsed=round((now - start) / max(1, end - start), 4)),
             totals=_totals(services, platforms, now),
@@ -284,7 +281,8 @@ class Overview:
             ),
             killed=services.shield is not None and services.shield.killed,
             kill_reason=None if services.shield is None else services.shield.kill_reason,
-            killed_at=self._note.at,
+            killed_at=None if services.shield is None else services.shield.kill_at,
+            unstopped=unstopped(services),
             platforms=tuple(_platform_fact(services, each, now) for each in platforms),
             alerts=tuple(
                 AlertFact(each.notification_id, each.severity == "CRITICAL", each.title, each.message, each.created_at)

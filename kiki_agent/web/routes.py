@@ -144,7 +144,7 @@ _ADMIN = (
     get("/admin/kill-switch", VIEW, "admin", "Whether spending is stopped", admin.kill_switch, Nothing,
         health_shapes.KillSwitchAnswer, problems=(503,)),
     post("/admin/kill-switch", OPERATE, "admin", "Stop all spending, or allow it again", admin.turn_kill_switch,
-         health_shapes.KillSwitchBody, {200: health_shapes.KillSwitchAnswer}, problems=(503,)),
+         health_shapes.KillSwitchBody, {200: health_shapes.KillSwitchAnswer}, problems=(409, 503)),
     post("/admin/tasks/{name}/restart", ADMIN, "admin", "Forget a loop's failures and tick again", admin.restart,
          Nothing, {202: health_shapes.TaskAnswer}, problems=(404, 503)),
     post("/admin/tasks/{name}/pause", ADMIN, "admin", "Let a loop's due times pass", admin.pause, Nothing,

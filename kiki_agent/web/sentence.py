@@ -42,6 +42,17 @@ class AlertFact:
 
 
 @dataclass(frozen=True, slots=True)
+class Unstopped:
+    """A platform the kill switch does not reach."""
+
+    connector: str
+    label: str
+    running: int
+    why: str
+    what_to_do: str
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """Everything the first sentence depends on."""
 
@@ -61,6 +72,8 @@ class Facts:
     """Platform label and number of changes whose outcome is unknown for more than five minutes."""
     spend_period: int
     """How often spend is read, microseconds."""
+    unstopped: tuple[Unstopped, ...] = ()
+    """Platforms a stop does not reach though campaigns run there."""
 
 
 def needs(facts: Facts) -> list[NeedItem]:
@@ -76,6 +89,15 @@ def needs(facts: Facts) -> list[NeedItem]:
                 since=None if facts.killed_at is None else iso(facts.killed_at),
             )
         )
+        found += [
+            NeedItem(
+                id=f"unstopped-{each.connector}",
+                severity="stopped",
+                title=f"{each.label} is not stopped",
+                text=f"{campaigns(each.running)} on there: {each.why}. To stop it: {each.what_to_do}.",
+            )
+            for each in facts.unstopped
+        ]
     if facts.hold:
         found.append(
             NeedItem(
@@ -120,6 +142,11 @@ def needs(facts: Facts) -> list[NeedItem]:
             )
         )
     return sorted(found, key=lambda item: ("stopped", "bad", "attention").index(item.severity))
+
+
+def campaigns(running: int) -> str:
+    """How many campaigns run, as the beginning of a sentence."""
+    return "1 campaign runs" if running == 1 else f"{running} campaigns run"
 
 
 def _platform_needs(facts: Facts) -> list[NeedItem]:
@@ -183,6 +210,9 @@ def status_line(facts: Facts, waiting: Sequence[NeedItem]) -> StatusLine:
         lost = any(each.lost is not None for each in facts.platforms)
         also = f" {need}." if lost else ""
         return StatusLine(tone="bad" if lost else "starting", sentence=f"Starting: {facts.starting}.{also}")
+    if facts.killed and facts.unstopped:
+        where = ", ".join(each.label for each in facts.unstopped)
+        return StatusLine(tone="bad", sentence=f"Stopped, but not {where}: campaigns run on there. {need}.")
     if facts.killed:
         return StatusLine(tone="stopped", sentence="Stopped. No bid and no budget is raised until you say so.")
     if facts.hold or facts.frozen:

@@ -44,7 +44,7 @@ class House:
     client: TestClient[web.Request, web.Application]
 
     def __init__(self, folder: Path, *, mode: Mode = Mode.BACKTEST, seed: int = 1, **flags: str) -> None:
-        given = {key.replace("__", "."): value for key, value in flags.items()}
+        given = {"store.folder": str(folder)} | {key.replace("__", "."): value for key, value in flags.items()}
         self.settings = settings_for(folder, seed, given, hop=False).model_copy(update={"mode": mode})
         self.database = folder / "agent.db"
         self.folder = folder

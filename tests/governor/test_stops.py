@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kiki_agent.config import Mode
 from kiki_agent.governor import anomaly
 from kiki_agent.governor.kill import FILE
 from kiki_agent.governor.loop import GovernorLoop
-from kiki_agent.model import HOUR
+from kiki_agent.model import HOUR, iso
 from kiki_agent.sandbox import layout as at
 from tests.agent.running import Demo
 
@@ -35,8 +36,19 @@ async def test_a_file_stops_everything_within_a_tick(start: Start) -> None:
     await house.run(1)
     assert not house.agent.accounts.table.active.any()
     assert int((house.market.control[at.ACTIVE] == 0).sum()) == len(house.agent.accounts.table)
-    # off while the file is there does not last; off without it does
-    await house.post("/admin/kill-switch", on=False, reason="try")
+    said = await house.get("/admin/kill-switch")
+    assert (said["by"], said["at"], said["sentence"]) == (
+        "file", iso(house.agent.shield.kill_at), "tiktok: stopped, no campaign runs."
+    )  # fmt: skip
+    house = await house.again()  # who and when are known after a restart
+    again = await house.get("/admin/kill-switch")
+    assert {name: again[name] for name in ("on", "reason", "at", "by")} == {
+        name: said[name] for name in ("on", "reason", "at", "by")
+    }
+    # off while the file is there is refused, and the file named; off without it holds
+    refused = await house.post("/admin/kill-switch", 409, on=False, reason="try")
+    assert refused["code"] == "KILL_FILE"
+    assert str(house.folder / FILE) in refused["detail"]
     await house.run(0.1)
     assert (await house.get("/admin/kill-switch"))["on"] is True
     (house.folder / FILE).unlink()
@@ -46,7 +58,59 @@ async def test_a_file_stops_everything_within_a_tick(start: Start) -> None:
     said = [json.loads(body) for (body,) in house.rows(
         "SELECT body FROM ledger_entries WHERE kind = 'control' AND json_extract(body, '$.control') = 'kill_switch'"
         " ORDER BY seq")]  # fmt: skip
-    assert [each["on"] for each in said] == [True, False, True, False]
+    assert [(each["on"], each["by"]) for each in said] == [(True, "file"), (False, "http")]
+    answer = await house.get("/admin/kill-switch")
+    assert (answer["by"], answer["at"]) == ("http", iso(house.agent.shield.kill_at))
+
+
+async def test_the_file_refuses_off_also_before_it_was_seen(start: Start) -> None:
+    house = await start(**only("tiktok"))
+    (house.folder / FILE).touch()
+    refused = await house.post("/admin/kill-switch", 409, on=False, reason="try")
+    assert refused["code"] == "KILL_FILE"
+
+
+async def test_a_stop_says_where_it_does_not_reach_and_what_to_do(start: Start) -> None:
+    house = await start(**only("tiktok", "meta"))
+    await house.run(3)
+    await house.post("/api/v1/autonomy/meta", level="watch", reason="test")
+    low, high = house.agent.accounts.table.bounds["meta"]
+    running = int(house.agent.accounts.table.active[low:high].sum())
+    assert running > 1
+    told = await house.post("/admin/kill-switch", on=True, reason="drill")
+    reach = {each["connector"]: each for each in told["platforms"]}
+    assert (reach["tiktok"]["reached"], reach["tiktok"]["why_not"]) == (True, None)
+    assert (reach["meta"]["reached"], reach["meta"]["running"]) == (False, running)
+    assert "autonomy set meta suggest" in reach["meta"]["what_to_do"]
+    assert (
+        f"meta: not stopped, because it is only watched, and there the agent writes nothing. {running} "
+        in (told["sentence"])
+    )
+    await house.run(0.2)
+    page = await house.get("/api/v1/overview")
+    assert page["status"]["sentence"].startswith("Stopped, but not Meta: campaigns run on there.")
+    assert [each["id"] for each in page["needs"] if each["severity"] == "stopped"] == ["stop", "unstopped-meta"]
+    alerts = dict(house.rows("SELECT title, message FROM notifications WHERE severity = 'CRITICAL'"))
+    assert "it is only watched" in alerts["meta is not stopped"]
+    assert "wherever the agent may write" in alerts["Kill switch is on"]
+    # what it says to do does it, and then it says so
+    await house.post("/api/v1/autonomy/meta", level="suggest", reason="stop it")
+    await house.run(1)
+    assert not house.agent.accounts.table.active[low:high].any()
+    page = await house.get("/api/v1/overview")
+    assert page["status"]["sentence"] == "Stopped. No bid and no budget is raised until you say so."
+    assert house.rows("SELECT count(*) FROM notifications WHERE title = 'meta is not stopped'") == [(1,)]
+    put = await house.client.put("/api/v1/connectors/tiktok", json={"enabled": False})
+    assert put.status == 200
+    said = {each["connector"]: each["why_not"] for each in (await house.get("/admin/kill-switch"))["platforms"]}
+    assert said == {"meta": None, "tiktok": "it is switched off"}
+
+
+async def test_a_dry_run_says_that_it_stops_nothing(start: Start) -> None:
+    house = await start(mode=Mode.DRY_RUN, **only("tiktok"))
+    told = await house.post("/admin/kill-switch", on=True, reason="drill")
+    (reach,) = told["platforms"]
+    assert (reach["reached"], reach["why_not"]) == (False, "nothing is sent in a dry run")
 
 
 async def test_a_file_that_cannot_be_read_stops_too(start: Start) -> None:
@@ -62,7 +126,7 @@ async def test_a_signal_asks_once(start: Start) -> None:
     house.agent.kill_watch.signal("SIGUSR1")
     await house.run(0.1)
     answer = await house.get("/admin/kill-switch")
-    assert (answer["on"], answer["reason"]) == (True, "signal SIGUSR1")
+    assert (answer["on"], answer["reason"], answer["by"]) == (True, "signal SIGUSR1", "signal")
     house.agent.kill_watch.signal("SIGUSR1")
     await house.run(0.1)
     await house.post("/admin/kill-switch", on=False, reason="over")

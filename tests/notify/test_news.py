@@ -96,7 +96,11 @@ async def test_the_kill_switch_a_quota_and_plain_news_are_told(desk: Desk) -> No
     desk.signals.publish("quota", {"connector": "meta", "used": 180, "limit": 200, "window_s": 3600})
     desk.signals.publish("news", {"severity": "INFO", "title": "A thing", "message": "Happened.", "subject": "x"})
     assert sorted(await desk.tick()) == [
-        ("CRITICAL", "Kill switch is on", "Every running campaign is being paused. Reason: a drill."),
+        (
+            "CRITICAL",
+            "Kill switch is on",
+            "Campaigns are being paused wherever the agent may write. Reason: a drill.",
+        ),
         ("INFO", "A thing", "Happened."),
         ("WARNING", "meta nears its call quota", "180 of 200 calls in 3600 s are used; the agent spaces the rest out."),
     ]

@@ -204,6 +204,8 @@ class FakeShield:
     def __init__(self) -> None:
         self.killed = False
         self.kill_reason = ""
+        self.kill_at: Instant | None = None
+        self.kill_by = ""
         self.hold_reason: str | None = None
         self.allocations: dict[str, AllocationView] = {}
         self.window = {name: UNIT * budget // 4 for name, (_, _, budget, _, _) in PLATFORMS.items()}
@@ -233,10 +235,10 @@ class FakeShield:
         held = stats.reserved_micros
         return Bound("window", connector, stats.max_budget_micros, stats.current_spend_micros, held, "USD")
 
-    async def kill(self, on: bool, reason: str, now: Instant) -> None:
+    async def kill(self, on: bool, reason: str, now: Instant, by: str = "") -> None:
         self.calls.append(f"kill {on} {reason}")
         self.killed = on
-        self.kill_reason = reason
+        self.kill_reason, self.kill_at, self.kill_by = reason, now, by
 
     async def place(
         self, connector: str, campaign_id: str, amount_micros: int, now: Instant, *, basis: str = "not_personal"

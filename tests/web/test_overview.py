@@ -8,7 +8,7 @@ from kiki_agent.model import HOUR, MINUTE, SECOND, Instant
 from kiki_agent.runtime.supervisor import LoopHealth
 from kiki_agent.web import Services
 from kiki_agent.web.overview import ACTIONS
-from kiki_agent.web.sentence import AlertFact, Facts, PlatformFact, needs, status_line
+from kiki_agent.web.sentence import AlertFact, Facts, PlatformFact, Unstopped, needs, status_line
 
 from .conftest import Client
 from .fakes import NOON, FakeAccounts, FakeAlert, FakeAlerts, FakeOptimizer, FakePlugins, FakeRecords, FakeShield
@@ -39,6 +39,15 @@ def test_stopped_comes_before_everything() -> None:
     tone, sentence, titles = said(replace(WELL, killed=True, kill_reason="holiday", hold="disk full"))
     assert (tone, sentence.split(".")[0]) == ("stopped", "Stopped")
     assert titles == ["Spending is stopped", "The agent holds still to be safe"]
+
+
+def test_a_stop_that_does_not_reach_everything_says_so_first() -> None:
+    missed = Unstopped("meta", "Meta", 3, "it is only watched", "pause them by hand")
+    tone, sentence, titles = said(replace(WELL, killed=True, unstopped=(missed,)))
+    assert (tone, sentence) == ("bad", "Stopped, but not Meta: campaigns run on there. 2 things need you.")
+    assert titles == ["Spending is stopped", "Meta is not stopped"]
+    one = needs(replace(WELL, killed=True, unstopped=(replace(missed, running=1),)))[1].text
+    assert one == "1 campaign runs on there: it is only watched. To stop it: pause them by hand."
 
 
 def test_hold_and_freeze_are_told() -> None:
@@ -257,7 +266,7 @@ async def test_a_stop_holds_when_it_cannot_be_written(client: Client, services: 
     shield = services.shield
     assert isinstance(shield, FakeShield)
 
-    async def unwritable(on: bool, reason: str, now: Instant) -> None:
+    async def unwritable(on: bool, reason: str, now: Instant, by: str = "") -> None:
         shield.killed = shield.killed or on
         raise StoreError("disk full")
 

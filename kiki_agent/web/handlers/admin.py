@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from aiohttp import web
 
 from kiki_agent.errors import StoreError
-from kiki_agent.model import Instant, iso
+from kiki_agent.governor.kill import file_in_the_way
+from kiki_agent.model import iso
 from kiki_agent.web.endpoint import Call, answer
 from kiki_agent.web.problem import Problem
 from kiki_agent.web.protocols import Shield
 from kiki_agent.web.services import need
 from kiki_agent.web.shapes.base import Nothing
 from kiki_agent.web.shapes.health import KillSwitchAnswer, KillSwitchBody, TaskAnswer
-
-
-class KillSwitchNote:
-    """When the switch was turned last, as far as this process knows."""
-
-    def __init__(self) -> None:
-        self.at: Instant | None = None
+from kiki_agent.web.stopping import reach_of, sentence_of
 
 
 def _switch(call: Call, shield: Shield, recorded: bool = True) -> web.Response:
-    at = call.house.kill_note.at
-    reason = shield.kill_reason if shield.killed else None
-    recorded = recorded and call.services.stand_in is None
+    reach = reach_of(call.services)
     return answer(
-        KillSwitchAnswer(on=shield.killed, reason=reason, at=None if at is None else iso(at), recorded=recorded)
+        KillSwitchAnswer(
+            on=shield.killed,
+            sentence=sentence_of(shield.killed, reach),
+            reason=shield.kill_reason if shield.killed else None,
+            at=None if shield.kill_at is None else iso(shield.kill_at),
+            by=shield.kill_by or None,
+            platforms=reach,
+            recorded=recorded and call.services.stand_in is None,
+        )
     )
 
 
@@ -40,10 +42,15 @@ async def kill_switch(call: Call, _: Nothing) -> web.Response:
 async def turn_kill_switch(call: Call, body: KillSwitchBody) -> web.Response:
     """Stop all spending at once, or allow it again; doing so twice changes nothing.
 
-    A stop holds even when the database cannot take the note of it; allowing spend again needs the note.
+    A stop holds even when the database cannot take the note of it; allowing spend again needs the note, and that the
+    file that stops spending is gone.
     """
     services = call.services
     shield = need(services.shield, "syncshield")
+    file = None if body.on else file_in_the_way(Path(services.settings.store.folder))
+    if file is not None:
+        text = f"the file {file} still stops all spending; remove it, then allow spending again"
+        raise Problem(409, text, "KILL_FILE")
     if shield.killed == body.on:
         return _switch(call, shield)
     if services.stand_in is not None and not body.on:
@@ -53,12 +60,12 @@ async def turn_kill_switch(call: Call, body: KillSwitchBody) -> web.Response:
     now = services.clock.now()
     recorded = True
     try:
-        await shield.kill(body.on, body.reason or ("stopped by a person" if body.on else "allowed by a person"), now)
+        words = "stopped by a person" if body.on else "allowed by a person"
+        await shield.kill(body.on, body.reason or words, now, "http")
     except StoreError:
         if not (body.on and shield.killed):
             raise
         recorded = False
-    call.house.kill_note.at = now
     call.house.overview.forget()
     services.signals.publish("control", {"at": iso(now), "kill_switch": shield.killed, "reason": shield.kill_reason})
     return _switch(call, shield, recorded)

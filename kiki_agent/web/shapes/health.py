@@ -145,12 +145,26 @@ class KillSwitchBody(Given):
     reason: Text = ""
 
 
+class StopReach(Answer):
+    """What a stop does at one platform."""
+
+    connector: str
+    platform: str
+    reached: bool = Field(description="Whether campaigns are paused there while the switch is on.")
+    running: int = Field(description="Campaigns that run there, as last read or confirmed.")
+    why_not: str | None = Field(description="Why it is not reached.")
+    what_to_do: str | None = Field(description="What a person does about it.")
+
+
 class KillSwitchAnswer(Answer):
     """The state of the kill switch."""
 
     on: bool
-    reason: str | None
-    at: str | None = Field(description="Since when; null when it was not used since the start.")
+    sentence: str = Field(description="What is stopped, what is not, and what to do.")
+    reason: str | None = Field(description="Why it is on; null while it is off.")
+    at: str | None = Field(description="When it was turned last; null when it never was.")
+    by: str | None = Field(description="Who turned it last: http, file or signal; null when that is not known.")
+    platforms: list[StopReach]
     recorded: bool = Field(default=True, description="false: it holds, but could not be written down.")
 
 
