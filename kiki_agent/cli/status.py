@@ -41,8 +41,11 @@ def status(options: Options, alive: bool) -> int:
 @click.argument("position", type=click.Choice(["on", "off"]))
 @click.option("--reason", required=True, help="Why; it is written into the ledger.")
 @common
-def kill_switch(options: Options, position: Literal["on", "off"], reason: str) -> None:
-    """Stop all spending of the running agent, or allow it."""
+def kill_switch(options: Options, position: Literal["on", "off"], reason: str) -> int:
+    """Stop all spending of the running agent, or allow it.
+
+    Ends with 1 when campaigns run on at a platform that a stop does not reach.
+    """
     settings = options.load().settings
     file = file_in_the_way(Path(settings.store.folder))
     if position == "off" and file is not None:
@@ -51,12 +54,12 @@ def kill_switch(options: Options, position: Literal["on", "off"], reason: str) -
     answer = client.post("/admin/kill-switch", {"on": position == "on", "reason": reason})
     if answer.body.get("on") is not (position == "on"):
         raise CommandError(f"the agent at {client.address} did not turn the switch {position}; see kiki-agent status")
+    missed = [each for each in answer.body.get("platforms", []) if position == "on" and not each["reached"]]
     if options.json:
         emit_json(answer.body)
     elif position == "off":
         emit("Spending is allowed again.")
     else:
-        missed = [each for each in answer.body.get("platforms", []) if not each["reached"]]
         stopped = "Spending is stopped" if not missed else "Spending is stopped, but not everywhere"
         kept = answer.body.get("recorded") is not False
         emit(f"{stopped}." if kept else f"{stopped}. This could not be written down: a restart forgets it.")
@@ -64,6 +67,7 @@ def kill_switch(options: Options, position: Literal["on", "off"], reason: str) -
             campaigns = "campaign runs" if each["running"] == 1 else "campaigns run"
             emit(f"  {each['connector']} is not stopped, because {each['why_not']}.")
             emit(f"    {each['running']} {campaigns} there. To stop it: {each['what_to_do']}.")
+    return 1 if any(each["running"] for each in missed) else 0
 
 
 def _alive(client: AgentClient, *, as_json: bool) -> int:

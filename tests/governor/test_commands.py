@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from kiki_agent.cli.root import root
 
 from .conftest import Start
-from .rig import House
+from .rig import House, only
 
 
 def ask(house: House) -> Callable[..., Any]:
@@ -45,6 +45,22 @@ async def test_levels_suggestions_and_links(start: Start) -> None:
     again = await kiki("approvals", "approve", items[0]["suggestion_id"])
     assert again.exception is not None
     assert "409" in str(again.exception)
+
+
+async def test_a_stop_says_where_it_does_not_reach_and_ends_with_1(start: Start) -> None:
+    house = await start(**only("tiktok", "meta"))
+    kiki = ask(house)
+    await house.run(3)
+    whole = await kiki("kill-switch", "on", "--reason", "drill")
+    assert (whole.output, whole.return_value) == ("Spending is stopped.\n", 0)
+    assert (await kiki("kill-switch", "off", "--reason", "over")).output == "Spending is allowed again.\n"
+    await kiki("autonomy", "set", "meta", "watch", "--reason", "look")
+    part = await kiki("kill-switch", "on", "--reason", "drill")
+    assert part.return_value == 1
+    assert "stopped, but not everywhere" in part.output
+    assert "meta is not stopped, because it is only watched" in part.output
+    assert "kiki-agent autonomy set meta suggest" in part.output
+    assert "tiktok" not in part.output
 
 
 async def test_levers_and_roll_back(start: Start) -> None:
