@@ -441,6 +441,8 @@ class Agent:
         if self.restored.waiting:
             await self.optimizer.abandon_open(now)
             await self.restored.note(now)
+        if self.carried is not None and self.guard is None:
+            self._tell_carried(self.carried)
         if not waits_for:
             await self.read_platforms(START_PATIENCE_S)
 

@@ -104,6 +104,8 @@ def test_back_up_under_load_stop_restore_and_compare_heads(demo: Demo) -> None:
     assert ask.json("POST", f"/admin/backups/{begun['backup_id']}/restore", {"confirm": begun["backup_id"]})[0] == 409
     code, found = run(demo, "doctor")
     assert code == 0, found
+    stop = {"on": True, "reason": "after the backup"}
+    assert ask.json("POST", "/admin/kill-switch", stop)[0] == 200
     code, seconds = demo.end(signal.SIGTERM)
     assert all(load.answers for load in loads)
     assert code == 0
@@ -113,12 +115,15 @@ def test_back_up_under_load_stop_restore_and_compare_heads(demo: Demo) -> None:
     code, restored = run(demo, "restore", begun["backup_id"])
     assert code == 0, restored
     assert restored["head_hash"] == made[begun["backup_id"]]["head_hash"]
+    assert restored["unknown"] is None
     code, verified = run(demo, "ledger", "verify")
     assert (code, verified["head_hash"], verified["entries"]) == (0, restored["head_hash"], restored["seq"])
     assert run(demo, "backup", "--verify")[1]["ok"]
 
     demo.start()
     demo.wait_ready()
+    _, switch = ask.json("GET", "/admin/kill-switch")
+    assert (switch["on"], switch["reason"][:16]) == (True, "after the backup"), "a restore lets nobody spend again"
     demo.end()
     assert run(demo, "ledger", "verify")[0] == 0
     _assert_no_secret_in(demo)
