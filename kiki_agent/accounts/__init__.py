@@ -5,7 +5,7 @@ No decision is made here and no call goes out that changes anything at a platfor
 """
 
 from kiki_agent.accounts.accounts import Accounts
-from kiki_agent.accounts.facts import Account, PlatformTotals
+from kiki_agent.accounts.facts import Account, PlatformTotals, mismatch
 from kiki_agent.accounts.levers import KIND_OF, LEVER_OF, Lever, LeverKey, OutsideEdit, entity_of, value_of
 from kiki_agent.accounts.poller import Poller, Reader
 from kiki_agent.accounts.table import CampaignTable
@@ -23,5 +23,6 @@ __all__ = [
     "Poller",
     "Reader",
     "entity_of",
+    "mismatch",
     "value_of",
 ]

@@ -36,6 +36,22 @@ class PlatformTotals:
     """`as_of` of the last report that said anything new: the newest evidence."""
 
 
+def mismatch(account: Account, currency: str, timezone: str) -> str:
+    """Why an account that states these cannot be worked with as it is configured, or nothing.
+
+    Money and days are counted as configured, so an account that keeps others is left alone until a person has decided
+    which is right.
+    """
+    if currency != account.currency:
+        return f"the account is in {currency}, the agent counts in {account.currency} (currency)"
+    if not same_days(timezone, account.timezone):
+        return (
+            f"the account's days are those of {timezone}, the agent counts those of {account.timezone};"
+            f' set connector.{account.connector}.timezone = "{timezone}"'
+        )
+    return ""
+
+
 @lru_cache(maxsize=64)
 def same_days(one: str, other: str) -> bool:
     """Whether two time zones, by their IANA names, always begin their days together. False for unknown names."""

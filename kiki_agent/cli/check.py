@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -16,7 +16,10 @@ from kiki_agent.cli.failure import FAILED, MISUSED
 from kiki_agent.cli.options import Options, common
 from kiki_agent.cli.output import emit, emit_json, emit_table, silence_log
 from kiki_agent.config import HttpSettings, Loaded, Mode, Settings
-from kiki_agent.errors import ConfigError, PluginError, StoreError
+from kiki_agent.errors import ConfigError, PluginError, StoreError, Unsupported
+
+if TYPE_CHECKING:
+    from kiki_agent.hooks.manager import Plugins
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +37,8 @@ def check(options: Options) -> int:
     """Say whether an agent could start, and everything that is in the way.
 
     Looks at the configuration, the plugins and their tables, the database, the port, and, except in the demo, whether
-    each platform answers. Changes nothing. Ends with 0 when all is well, with 2 when the configuration is wrong, with 1
-    when something else is.
+    each platform answers, and whether its account is kept in the configured money and days. Changes nothing. Ends with
+    0 when all is well, with 2 when the configuration is wrong, with 1 when something else is.
     """
     silence_log()
     try:
@@ -93,6 +96,7 @@ async def look_at_plugins(loaded: Loaded, *, online: bool = True) -> tuple[list[
         answers: dict[str, object | PluginError] = {}
         for kind in ("connector", "crm", "notifier") if asks_platforms else ():
             answers |= await plugins.caller.fan(kind, "check")
+        stated = await _stated(plugins, answers) if asks_platforms else {}
         for instance in plugins.instances.values():
             name = f"{instance.kind} {instance.id}"
             answer = answers.get(instance.id)
@@ -101,7 +105,7 @@ async def look_at_plugins(loaded: Loaded, *, online: bool = True) -> tuple[list[
             elif instance.state == "quarantined" or isinstance(answer, PluginError):
                 rows.append(Checked(name, "failed", str(answer) if answer is not None else instance.error))
             elif asks_platforms:
-                rows.append(Checked(name, "ok", "answers"))
+                rows.append(_account(loaded.settings, name, instance.id, stated.get(instance.id)))
             else:
                 rows.append(
                     Checked(
@@ -111,6 +115,38 @@ async def look_at_plugins(loaded: Loaded, *, online: bool = True) -> tuple[list[
     finally:
         await plugins.close()
     return rows, 0
+
+
+async def _stated(plugins: Plugins, answers: Mapping[str, object]) -> dict[str, object]:
+    """What the platforms that answer say of their accounts."""
+    stated: dict[str, object] = {}
+    for instance in plugins.instances.values():
+        if instance.kind != "connector" or instance.state != "ok" or isinstance(answers.get(instance.id), PluginError):
+            continue
+        try:
+            stated[instance.id] = await plugins.caller.to(instance.id, "capabilities")
+        except Unsupported:
+            continue
+        except PluginError as error:
+            stated[instance.id] = error
+    return stated
+
+
+def _account(settings: Settings, name: str, connector: str, stated: object) -> Checked:
+    """Whether a platform that answers keeps the account in the money and the days that are configured."""
+    from kiki_agent.accounts import Account, mismatch
+    from kiki_agent.hooks.capabilities import Capabilities
+
+    if isinstance(stated, PluginError):
+        return Checked(name, "failed", f"answers, but its account cannot be read: {stated}")
+    if not isinstance(stated, Capabilities):
+        return Checked(name, "ok", "answers")
+    table = settings.connector[connector]
+    account = Account(connector, table.platform, table.timezone or settings.timezone, settings.currency)
+    problem = mismatch(account, stated.currency, stated.timezone)
+    if problem:
+        return Checked(name, "failed", problem)
+    return Checked(name, "ok", f"answers; the account is in {stated.currency}, its days are those of {stated.timezone}")
 
 
 def _database(settings: Settings) -> Iterator[Checked]:

@@ -5,6 +5,7 @@ database, calls a plugin or knows what a setting is used for.
 """
 
 from kiki_agent.config.checks import is_loopback
+from kiki_agent.config.known_names import variables_of
 from kiki_agent.config.load import Loaded, load
 from kiki_agent.config.settings import (
     BiddingSettings,
@@ -28,10 +29,11 @@ from kiki_agent.config.settings import (
     StoreSettings,
     ValueSettings,
 )
-from kiki_agent.config.show import ShownSetting, shown_settings
+from kiki_agent.config.show import NOT_SET, ShownSetting, shown_settings, unset_keys
 from kiki_agent.config.token import KeptToken, read_token, with_token
 
 __all__ = [
+    "NOT_SET",
     "BiddingSettings",
     "CircuitSettings",
     "ConnectorSettings",
@@ -59,5 +61,7 @@ __all__ = [
     "load",
     "read_token",
     "shown_settings",
+    "unset_keys",
+    "variables_of",
     "with_token",
 ]

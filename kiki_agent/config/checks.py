@@ -6,6 +6,7 @@ import ipaddress
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from kiki_agent.config.known_names import KNOWN_NAMES
 from kiki_agent.config.layers import variable
 from kiki_agent.config.schema import is_secret
 from kiki_agent.config.settings import ConnectorSettings, Mode, Settings
@@ -131,10 +132,15 @@ def _live(settings: Settings, given: set[str]) -> Iterator[Conflict]:
                 )
         if not any(_credential(("connector", instance, key), value) for key, value in connector.options.items()):
             path = ("connector", instance)
+            known = [
+                name
+                for name, (plugin, key) in KNOWN_NAMES.items()
+                if plugin == connector.plugin and is_secret((*path, key))
+            ]
             yield Conflict(
                 path,
                 f"no credentials for live mode: expected a token, key, secret or password (looked in the file and in "
-                f"{variable((*path, '...'))})",
+                f"{' and '.join((*known, variable((*path, '...'))))})",
             )
 
 

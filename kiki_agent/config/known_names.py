@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from kiki_agent.config.layers import Layer, variable
+from kiki_agent.config.layers import KeyPath, Layer, variable
 from kiki_agent.errors import Finding
 
 KNOWN_NAMES: Final[Mapping[str, tuple[str, str]]] = {
@@ -17,6 +17,12 @@ KNOWN_NAMES: Final[Mapping[str, tuple[str, str]]] = {
     "META_BUDGET": ("meta", "window_cap"),
 }
 """Variable -> connector class and the key of its table. They stand above the file and below `KIKI__...`."""
+
+
+def variables_of(path: KeyPath, plugin: str) -> tuple[str, ...]:
+    """The variables that set a key of a table with this plugin, the one people know from the vendor first."""
+    known = [name for name, meant in KNOWN_NAMES.items() if path[0] == "connector" and meant == (plugin, path[-1])]
+    return (*known, variable(path))
 
 
 def known_names_layer(environ: Mapping[str, str], others: Sequence[Layer]) -> Layer:

@@ -12,7 +12,16 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from kiki_agent.errors import Bug, PluginError, RateLimited, Rejected, Temporary, UnknownOutcome, Unsupported
+from kiki_agent.errors import (
+    AuthExpired,
+    Bug,
+    PluginError,
+    RateLimited,
+    Rejected,
+    Temporary,
+    UnknownOutcome,
+    Unsupported,
+)
 from kiki_agent.hooks.guard import NOT_SENT, Held, Pass, rank
 from kiki_agent.hooks.instance import Hook, Instance, Quarantine
 from kiki_agent.hooks.results import check_for
@@ -324,6 +333,8 @@ def _as_plugin_error(instance: Instance, hook: Hook, error: BaseException) -> Pl
         if isinstance(error, Bug):
             instance.bugs += 1
             instance.last_bug = _text(error)
+        if isinstance(error, AuthExpired) and instance.credentials:
+            error.args = (f"{_text(error)}; set what is no longer valid of {instance.credentials}, and restart",)
         return error
     where = f"{hook.label} (plugin {instance.plugin})"
     if isinstance(error, SystemExit):

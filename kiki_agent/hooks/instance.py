@@ -78,6 +78,8 @@ class Instance:
     declared: tuple[str, ...] = ()
     """Verbs its class marks as hooks; known before an instance is made."""
     context: PluginContext[Any] | None = None
+    credentials: str = ""
+    """The keys of its secrets with the variables that set them; empty where no person gives it any."""
     rate_limit: RateLimit | None = None
     """What the plugin says its vendor allows."""
     guard: Guard | None = None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 
-from kiki_agent.config import ConnectorSettings, InstanceSettings, RateLimitSettings
+from kiki_agent.config import ConnectorSettings, InstanceSettings, Mode, RateLimitSettings, variables_of
 from kiki_agent.errors import Finding
 from kiki_agent.hooks.api import Offer
 from kiki_agent.hooks.discovery import Plugin, describe_error
@@ -78,11 +79,14 @@ def _plan_one(
         except ValueError as error:
             findings.append(_finding(locate, f"{kind}.{instance_id}.rate_limit", str(error)))
             return Planned(instance)
+    if mode in (Mode.DRY_RUN, Mode.LIVE):
+        secrets = [name for name, field in offer.config.model_fields.items() if field.annotation is SecretStr]
+        instance.credentials = _variables((kind, instance_id), settings.plugin, secrets)
     instance.declared = tuple(name for name in VERBS[kind] if is_marked(offer.implementation, name))
     try:
         config = _strict(offer.config).model_validate(settings.options, context={"mode": mode})
     except ValidationError as error:
-        findings += _findings(f"{kind}.{instance_id}", error, offer.config, locate)
+        findings += _findings((kind, instance_id), settings.plugin, error, offer.config, locate)
         return Planned(instance)
     except KeyboardInterrupt:
         raise
@@ -134,9 +138,17 @@ def _strict(model: type[BaseModel]) -> type[BaseModel]:
     return strict
 
 
-def _findings(table: str, error: ValidationError, model: type[BaseModel], locate: Locate) -> list[Finding]:
+def _variables(table: tuple[str, str], plugin: str, keys: Iterable[str]) -> str:
+    """Keys of a table, each with the variables that set it."""
+    return ", ".join(f"{key} ({' or '.join(variables_of((*table, key), plugin))})" for key in keys)
+
+
+def _findings(
+    path: tuple[str, str], plugin: str, error: ValidationError, model: type[BaseModel], locate: Locate
+) -> list[Finding]:
     """One finding per mistake; the values found are left out, for they may be secrets."""
     found: list[Finding] = []
+    table = ".".join(path)
     for detail in error.errors(include_url=False, include_context=False, include_input=False):
         parts = [str(part) for part in detail["loc"]]
         key = ".".join([table, *parts])
@@ -145,7 +157,11 @@ def _findings(table: str, error: ValidationError, model: type[BaseModel], locate
             text = f"unknown key{_did_you_mean(parts[-1], list(model.model_fields)) if len(parts) == 1 else ''}"
             text += f"; known are {', '.join(model.model_fields) or 'none'}" if len(parts) == 1 else ""
         elif detail["type"] == "missing":
-            text = "is required"
+            text = f"is required; in the environment {_variables(path, plugin, parts[:1])}"
+        elif detail["type"] == "value_error" and not parts:
+            text = text.removeprefix("Value error, ")
+            named = [key for key in model.model_fields if key in re.findall(r"\w+", text)]
+            text += f"; in the environment {_variables(path, plugin, named)}" if named else ""
         found.append(_finding(locate, key, text))
     return found
 

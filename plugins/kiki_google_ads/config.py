@@ -54,7 +54,7 @@ class GoogleAdsConfig(PluginConfig):
         }
         missing = [name for name, value in given.items() if not value]
         if missing:
-            raise ValueError(f"{', '.join(missing)} must be given to reach a real account (see the plugin's README)")
+            raise ValueError(f"{', '.join(missing)} must be given to reach a real account")
         return self
 
     @property

@@ -59,7 +59,7 @@ class MetaConfig(PluginConfig):
         given = {"account_id": self.account, "access_token": self.access_token.get_secret_value()}
         missing = [name for name, value in given.items() if not value]
         if missing:
-            raise ValueError(f"{', '.join(missing)} must be given to reach a real account (see the plugin's README)")
+            raise ValueError(f"{', '.join(missing)} must be given to reach a real account")
         return self
 
     @property

@@ -51,8 +51,9 @@ class TestConfigShow:
         after = kiki("config", "show", "--config", "mine.toml", "--set", "http.port=1", "--json")
         assert before == after
         settings = {entry["key"]: entry for entry in after.json["settings"]}
-        assert settings["client_id"] == {"key": "client_id", "value": "mine", "source": "mine.toml:1"}
-        assert settings["http.port"] == {"key": "http.port", "value": 1, "source": "command line"}
+        client_id = {"key": "client_id", "value": "mine", "source": "mine.toml:1", "variables": ["KIKI__CLIENT_ID"]}
+        assert settings["client_id"] == client_id
+        assert (settings["http.port"]["value"], settings["http.port"]["source"]) == (1, "command line")
         assert settings["http.token"]["value"] == "***"
         assert "canary" not in after.out
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from kiki_agent.config import load
@@ -290,6 +291,7 @@ def test_secrets_are_never_shown() -> None:
     assert SECRET not in "\n".join(said)
 
 
+@hypothesis_settings(deadline=None)
 @given(st.sampled_from([setting for setting in settings() if setting.kind in (int, float)]), st.text(min_size=1))
 def test_no_text_passes_for_a_number(setting: object, text: str) -> None:
     path = getattr(setting, "path", ())

@@ -261,7 +261,7 @@ async def test_an_unknown_configuration_key(
         await load(settings=settings_of(connector=tables), locate=lambda key: f"config.toml at {key}")
     found = {finding.key: finding.message for finding in caught.value.findings}
     assert found == {
-        "connector.one.token": "is required",
+        "connector.one.token": "is required; in the environment token (KIKI__CONNECTOR__ONE__TOKEN)",
         "connector.one.tokn": "unknown key (did you mean 'token'?); known are token, rate",
         "connector.two.rate": "Input should be a valid integer, unable to parse string as an integer",
     }
