@@ -104,8 +104,9 @@ def approvals_list(options: Options, everything: bool) -> None:
 
 
 def _what(each: dict[str, Any]) -> str:
-    if not each["changes"]:
-        return "an allocation"
+    wish = each["allocation"]
+    if wish is not None:
+        return f"allocation of {wish['campaign_id']} {wish['before']} -> {wish['after']} {wish['currency']}"
     first, more = each["changes"][0], len(each["changes"]) - 1
     also = f" and {more} more" if more else ""
     return f"{first['lever']} of {first['campaign_id']} {first['before']} -> {first['after']}{also}"
@@ -125,10 +126,8 @@ def approvals_approve(options: Options, suggestion_id: str, comment: str) -> int
     well = order is None or order["state"] in ("done", "open")
     if options.json:
         emit_json(body)
-    elif order is None:
-        emit("Approved; the optimizer carries the shift out now.")
     else:
-        emit(f"Approved; the change is {order['state']}. {order['note']}".rstrip())
+        emit(body["sentence"])
     return 0 if well else 1
 
 
@@ -142,7 +141,7 @@ def approvals_decline(options: Options, suggestion_id: str, comment: str) -> Non
     if options.json:
         emit_json(body)
     else:
-        emit("Declined.")
+        emit(body["sentence"])
 
 
 @approvals.command("link")

@@ -171,7 +171,7 @@ class Governor:
         """Let a frozen connector spend again; its level stays where the anomaly put it. Raises Denied."""
         if self._shield.frozen(connector) is None:
             raise Denied("CONFLICT", f"{connector} is not frozen")
-        await self._shield.freeze(connector, None, now)
+        await self._shield.freeze(connector, None, now, reason)
         self.tell("INFO", f"{connector} may spend again", reason or "thawed by a person", connector)
 
     # -- checks --------------------------------------------------------------------------------------------------

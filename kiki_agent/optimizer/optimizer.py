@@ -213,8 +213,8 @@ class Optimizer(Loop):
         """Open and carry out the planned shifts; those that began."""
         done: list[Shift] = []
         for number, shift in enumerate(plans):
-            waits = {name for each in self._open for name in (each.from_connector, each.to_connector)}
-            if waits & {shift.from_connector, shift.to_connector}:
+            busy = {name for each in self._open for name in (each.from_connector, each.to_connector)}
+            if number and busy & {shift.from_connector, shift.to_connector}:
                 continue  # an earlier one of this cycle is on its way there
             if number and self._shifts.obstacle(shift, now):  # or stands in its way
                 continue

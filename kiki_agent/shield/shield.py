@@ -286,14 +286,17 @@ class Shield:
         self._killed, self.kill_reason, self.kill_at, self.kill_by = on, reason, now, by
         self._watch.tell("shield", {"kill_switch": on, "reason": reason, "at": now})
 
-    async def freeze(self, connector: str, reason: str | None, now: Instant) -> None:
-        """Let a connector spend nothing until it is thawed (reason None). It survives a restart. Raises Denied."""
+    async def freeze(self, connector: str, reason: str | None, now: Instant, thawed: str = "") -> None:
+        """Let a connector spend nothing until it is thawed (reason None, and what a person said in `thawed`).
+
+        It survives a restart. Raises Denied.
+        """
         book = self._known(connector)
         if (reason is None) == (book.frozen is None):
             return
         if reason is not None:
             book.frozen = reason
-        on, said = reason is not None, reason or "thawed by a person"
+        on, said = reason is not None, reason or thawed or "thawed by a person"
         await self._pen.submit(
             lambda connection: journal.write_control(connection, self._ledger, f"freeze:{connector}", on, said, now)
         )

@@ -118,7 +118,7 @@ class Overview:
         facts = self._facts(now, platforms, alerts, intents)
         waiting = [*needs(facts), *governor_needs(services)]
         shifts = [] if services.optimizer is None else list(services.optimizer.recent_shifts)
-        done = actions_of(shifts, intents, self._name, since=start)
+        done = actions_of(shifts, intents, self.name, since=start)
         bids = sum(1 for each in done if each.kind == "bid")
         shield = services.shield
         return OverviewAnswer(
@@ -151,10 +151,11 @@ class Overview:
             else LedgerState(
                 entries=services.ledger.head[0], head=services.ledger.head[1], hold=services.ledger.hold_reason
             ),
-            governor=await governor_state(services, self._name),
+            governor=await governor_state(services, self.name),
         )
 
-    def _name(self, connector: str, campaign_id: str) -> str:
+    def name(self, connector: str, campaign_id: str) -> str:
+        """The name people know a campaign by, and its platform."""
         settings = self._services.settings.connector.get(connector)
         label = connector if settings is None else Platform.parse(settings.platform).label
         table = None if self._services.accounts is None else self._services.accounts.table

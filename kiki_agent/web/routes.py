@@ -170,7 +170,7 @@ _GOVERNOR = (
     get("/approvals/{token}", OPEN, "governor", "What a signed link is about", governor.open_link, Nothing, HTML,
         problems=(403, 404, 503)),
     post("/approvals/{token}", OPEN, "governor", "Decide by a signed link", governor.use_link, Nothing,
-         {200: HTML}, problems=(403, 404, 503), form=("confirm",)),
+         {200: HTML}, problems=(403, 404, 409, 503), form=("confirm",)),
     get("/api/v1/external-edits", VIEW, "governor", "What others changed at the platforms", governor.external,
         record_shapes.Paging, governor_shapes.ExternalAnswer, problems=(503,)),
     get("/api/v1/levers", VIEW, "governor", "Levers the agent leaves alone", governor.holds, record_shapes.Paging,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 
@@ -110,7 +111,12 @@ async def test_an_approved_shift_is_carried_out_and_recorded_as_any_other(start:
     found = await house.get("/api/v1/suggestions?state=open&limit=500")
     (shift,) = [each for each in found["items"] if each["kind"] == "shift"][:1]
     before = house.market.control[at.BUDGET].sum()
-    await house.post(f"/api/v1/suggestions/{shift['suggestion_id']}/approve")
+    path = (await house.post(f"/api/v1/suggestions/{shift['suggestion_id']}/link", verb="approve"))["path"]
+    seen = html.unescape(await (await house.client.get(path)).text())
+    assert re.search(r"Move [\d.]+ USD a day from \w+.* to \w+", seen)
+    assert seen.count(" USD a day</li>") == len(shift["changes"])
+    done = await house.post(f"/api/v1/suggestions/{shift['suggestion_id']}/approve")
+    assert done["sentence"] == "Approved; the optimizer begins the shift with its next cycle, lowering first."
     await house.run(11)
     moved = await house.get("/api/v1/ledger/reallocations")
     assert moved["total"] == 1
@@ -130,16 +136,26 @@ async def test_a_signed_link_decides_one_suggestion_once(start: Start) -> None:
     text = await seen.text()
     assert seen.status == 200
     assert "<form" in text
-    assert one["changes"][0]["campaign_id"] in text
+    (change,) = one["changes"]
+    label = {"tiktok": "TikTok", "linkedin": "LinkedIn"}[change["connector"]]
+    named = next(each for each in house.agent.accounts.campaigns() if each.campaign_id == change["campaign_id"]).name
+    words = html.unescape(text)
+    assert f"“{named}” at {label} ({change['campaign_id']}): {change['before']} → {change['after']} USD" in words
+    assert f"It can be decided until {one['expires_at']}" in words
+    assert "Why: " in words
     assert house.effects.all == []  # looking decides nothing
     used = await house.client.post(path, data={"confirm": "yes"})
-    assert "approved" in await used.text()
+    assert (used.status, used.content_type) == (200, "text/html")
+    assert "Approved; the change is done." in await used.text()
     assert len(house.effects.all) == 1
     used = await house.client.post(path, data={"confirm": "yes"})
+    assert (used.status, used.content_type) == (409, "text/html")
     assert re.search("approved already", await used.text())
     assert len(house.effects.all) == 1
     for wrong in (path[:-1] + ("0" if path[-1] != "0" else "1"), path.replace("approve.", "decline."), "/approvals/x"):
-        assert (await house.client.get(wrong)).status == 403
+        for answer in (await house.client.get(wrong), await house.client.post(wrong, data={"confirm": "yes"})):
+            assert (answer.status, answer.content_type) == (403, "text/html")
+            assert "<form" not in await answer.text()
     house.clock.instant = Instant(house.clock.now() + 25 * HOUR)
     assert (await house.client.get(path)).status == 403
 
@@ -221,7 +237,12 @@ async def test_a_raise_of_an_allocation_above_the_threshold_waits_for_a_person(s
     await house.post(f"/api/v1/suggestions/{asked['suggestion_id']}/approve", 409)  # replaced
     waiting = await house.get("/api/v1/overview")
     assert [each["id"] for each in waiting["governor"]["suggestions"]] == [again["suggestion_id"]]
-    await house.post(f"/api/v1/suggestions/{again['suggestion_id']}/approve")
+    (wish,) = (await house.get("/api/v1/suggestions?state=open"))["items"]
+    assert wish["allocation"] == {"campaign_id": "c1", "before": "90.00", "after": "300.00", "currency": "USD"}
+    path = (await house.post(f"/api/v1/suggestions/{again['suggestion_id']}/link", verb="approve"))["path"]
+    assert "The allocation of c1: 90.00 → 300.00 USD" in await (await house.client.get(path)).text()
+    done = await house.post(f"/api/v1/suggestions/{again['suggestion_id']}/approve")
+    assert done["sentence"] == "Approved; the allocation of c1 is 300.00 USD now."
     assert (await house.get("/api/v1/budget/c1"))["budget"] == 300
     # one that the allocation has passed by is stale; lowering needs nobody; nonsense is refused before anybody is asked
     late = await house.post("/api/v1/allocate", 202, campaign_id="c1", budget=500)

@@ -39,7 +39,10 @@ async def test_levels_suggestions_and_links(start: Start) -> None:
     assert items[0]["suggestion_id"] in table
     approved = await kiki("approvals", "approve", items[0]["suggestion_id"])
     assert "Approved; the change is done." in approved.output
-    assert "Declined" in (await kiki("approvals", "decline", items[1]["suggestion_id"], "--comment", "no")).output
+    assert (
+        "Declined; nothing is changed."
+        in (await kiki("approvals", "decline", items[1]["suggestion_id"], "--comment", "no")).output
+    )
     link = await kiki("approvals", "link", items[2]["suggestion_id"], "--decline")
     assert f":{house.client.port}/approvals/{items[2]['suggestion_id']}.decline." in link.output
     again = await kiki("approvals", "approve", items[0]["suggestion_id"])

@@ -197,6 +197,15 @@ def test_a_price_far_outside_its_history(day: tuple[int, int], past: tuple[int, 
     assert anomaly.too_dear(*day, *past) is expected
 
 
+async def test_why_a_person_thawed_a_platform_is_on_record(start: Start) -> None:
+    house = await start(**only("tiktok"))
+    await house.agent.shield.freeze("tiktok", "odd", house.clock.now())
+    await house.post("/api/v1/autonomy/tiktok/thaw", reason="a sale")
+    bodies = house.rows("SELECT body FROM ledger_entries WHERE kind = 'control' ORDER BY seq")
+    said = [json.loads(body) for (body,) in bodies]
+    assert [each["reason"] for each in said if each["control"] == "freeze:tiktok"] == ["odd", "a sale"]
+
+
 async def test_an_hour_that_costs_far_too_much_freezes_the_platform_and_says_why(start: Start) -> None:
     house = await start(**only("meta", "tiktok"))
     loop = next(each for each in house.agent.loops if isinstance(each, GovernorLoop))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import Literal
 
 from aiohttp import web
@@ -16,8 +15,9 @@ from kiki_agent.governor.orders import Order
 from kiki_agent.governor.rules import rule_of
 from kiki_agent.governor.suggestions import Suggestion
 from kiki_agent.model import Platform, day_bounds, decimal_text, iso
+from kiki_agent.web import decisions, link_page
 from kiki_agent.web.endpoint import Call, answer
-from kiki_agent.web.problem import Problem
+from kiki_agent.web.problem import Problem, of_refusal
 from kiki_agent.web.services import need
 from kiki_agent.web.shapes import governor as shapes
 from kiki_agent.web.shapes.base import Nothing
@@ -25,7 +25,12 @@ from kiki_agent.web.shapes.records import Paging
 
 PERSON = "http"
 """Who decided, until accounts exist."""
-_CSP = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+_BAD_LINK = (
+    "This link decides nothing",
+    ["It was not given out by this agent, or it has expired. A new one: kiki-agent approvals link."],
+    "",
+    403,
+)
 
 
 def _governor(call: Call) -> Governor:
@@ -102,23 +107,27 @@ async def decline(call: Call, body: shapes.CommentBody) -> web.Response:
 
 
 async def _decide(call: Call, name: str, verb: links.Verb, by: str, comment: str) -> web.Response:
-    decided, order = await _decided(call, name, verb, by, comment)
+    decided, order, sentence = await _decided(call, name, verb, by, comment)
     return answer(
-        shapes.DecidedAnswer(suggestion=_suggestion(call, decided), order=None if order is None else _order(order))
+        shapes.DecidedAnswer(
+            suggestion=_suggestion(call, decided), order=None if order is None else _order(order), sentence=sentence
+        )
     )
 
 
-async def _decided(call: Call, name: str, verb: links.Verb, by: str, comment: str) -> tuple[Suggestion, Order | None]:
+async def _decided(
+    call: Call, name: str, verb: links.Verb, by: str, comment: str
+) -> tuple[Suggestion, Order | None, str]:
     desk, now = _governor(call).desk, call.services.clock.now()
     order: Order | None = None
     if verb == "approve":
         decided, order = await desk.approve(name, by, comment, now)
     else:
         decided = await desk.decline(name, by, comment, now)
-    if desk.approved_shifts and call.services.supervisor is not None:
-        call.services.supervisor.run_now("optimizer")
+    supervisor = call.services.supervisor
+    begun = bool(desk.approved_shifts) and supervisor is not None and supervisor.run_now("optimizer")
     call.house.overview.forget()
-    return decided, order
+    return decided, order, decisions.outcome_of(decided, order, begun)
 
 
 async def link(call: Call, body: shapes.LinkBody) -> web.Response:
@@ -135,47 +144,30 @@ async def link(call: Call, body: shapes.LinkBody) -> web.Response:
 async def open_link(call: Call, _: Nothing) -> web.Response:
     """Show what a link is about. Looking decides nothing: programs open links too."""
     allowed = _pass(call)
+    if allowed is None:
+        return link_page.render(*_BAD_LINK)
     found = await _governor(call).desk.find(allowed.suggestion_id)
     if found.state != "open":
-        return _page(f"This suggestion was {found.state} already.", [], "")
-    lines = [f"{each.campaign_id}: {each.lever} {each.before} → {each.after}" for each in _changes(call, found.changes)]
-    return _page(found.why, lines, allowed.verb)
+        return link_page.render(f"This suggestion was {found.state} already.", [], "")
+    question = f"{allowed.verb.capitalize()} this?"
+    return link_page.render(question, decisions.lines_of(call.services, found, call.house.overview.name), allowed.verb)
 
 
 async def use_link(call: Call, _: Nothing) -> web.Response:
     """Decide by a link."""
     allowed = _pass(call)
-    try:
-        decided, order = await _decided(call, allowed.suggestion_id, allowed.verb, "link", "")
-    except Denied as denied:
-        return _page(str(denied), [], "")
-    done = "" if order is None else f" The change is {order.state}. {order.note}"
-    return _page(f"Suggestion {decided.state}.{done}", [], "")
-
-
-def _pass(call: Call) -> links.Pass:
-    allowed = links.read(
-        need(call.services.approval_key, "the key of links"), call.part("token"), call.services.clock.now()
-    )
     if allowed is None:
-        raise Problem(403, "this link was not given out by this agent, or has expired", "BAD_LINK")
-    return allowed
+        return link_page.render(*_BAD_LINK)
+    try:
+        decided = await _decided(call, allowed.suggestion_id, allowed.verb, "link", "")
+    except Denied as denied:
+        return link_page.render("Not decided", [f"{denied}."], "", of_refusal(denied).status)
+    return link_page.render(decided[2], [], "")
 
 
-def _page(title: str, lines: list[str], verb: str) -> web.Response:
-    rows = "".join(f"<li>{escape(line)}</li>" for line in lines)
-    button = (
-        f'<form method="post"><button name="confirm" value="yes">{verb.capitalize()}</button></form>' if verb else ""
-    )
-    text = (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><title>kiki</title>'
-        '<meta name="viewport" content="width=device-width">'
-        "<style>body{font:16px/1.5 system-ui;max-width:40em;margin:3em auto;padding:0 1em}"
-        "button{font:inherit;padding:.5em 2em}</style>"
-        f"<h1>{escape(title)}</h1><ul>{rows}</ul>{button}</html>"
-    )
-    headers = {"Content-Security-Policy": _CSP, "Referrer-Policy": "no-referrer", "Cache-Control": "no-store"}
-    return web.Response(text=text, content_type="text/html", headers=headers)
+def _pass(call: Call) -> links.Pass | None:
+    key = need(call.services.approval_key, "the key of links")
+    return links.read(key, call.part("token"), call.services.clock.now())
 
 
 # -- levers -------------------------------------------------------------------------------------------------------
@@ -276,6 +268,7 @@ def _suggestion(call: Call, each: Suggestion) -> shapes.SuggestionItem:
         why=each.why,
         held_by=each.held_by,
         changes=_changes(call, each.changes),
+        allocation=decisions.allocation_of(each),
         made_at=iso(each.made_at),
         expires_at=iso(each.expires_at),
         state=each.state,

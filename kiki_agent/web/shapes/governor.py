@@ -61,6 +61,15 @@ class ChangeItem(Answer):
     after: str
 
 
+class AllocationItem(Answer):
+    """A raise of an allocation that a person asked for."""
+
+    campaign_id: str
+    before: str
+    after: str
+    currency: str
+
+
 class SuggestionItem(Answer):
     """Something the agent would do."""
 
@@ -70,6 +79,7 @@ class SuggestionItem(Answer):
     why: str
     held_by: str
     changes: list[ChangeItem]
+    allocation: AllocationItem | None = Field(description="What was asked for, where it is about an allocation.")
     made_at: str
     expires_at: str
     state: SuggestionState
@@ -112,7 +122,10 @@ class DecidedAnswer(Answer):
     """A suggestion after a person decided, and what came of it."""
 
     suggestion: SuggestionItem
-    order: OrderItem | None = Field(description="Null for declined ones, and for shifts, which the optimizer begins.")
+    order: OrderItem | None = Field(
+        description="Null for declined ones, for shifts, which the optimizer begins, and for allocations."
+    )
+    sentence: str = Field(description="What was done with it, or what happens next.")
 
 
 class LinkBody(Given):
