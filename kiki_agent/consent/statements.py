@@ -105,7 +105,7 @@ def follow(
     """
     if said.said_at is None:
         said_at = now if old is None else max(now, old.said_at)
-    elif old is not None and said.said_at <= old.said_at:
+    elif old is not None and not _newer(said, old):
         return None
     else:
         said_at = said.said_at
@@ -132,6 +132,14 @@ def follow(
         legal_basis=said.legal_basis,
         evidence=evidence,
     )
+
+
+def _newer(said: Statement, old: Consent) -> bool:
+    """Whether a statement comes after the one in force; of a yes and a no of the same instant the no does."""
+    assert said.said_at is not None
+    if said.said_at == old.said_at:
+        return not said.yes and old.status is Status.GRANTED
+    return said.said_at > old.said_at
 
 
 def _consent_id(subject: str, kind: ConsentType, generation: int, salt: str) -> str:
@@ -181,12 +189,13 @@ def _statement(
     found: TcString, kind: ConsentType, purposes: tuple[int, ...], source: Source, vendors: frozenset[int], now: Instant
 ) -> Statement:
     allowed = tuple(each for each in sorted(vendors) if weigh(found, Ask(each, purposes), now) is Why.YES)
-    day = Instant(found.updated - found.updated % DAY)
+    made = min(found.updated, now)  # a clock that was ahead makes no yes newer than what is said today
+    day = Instant(made - made % DAY)
     return Statement(
         consent_type=kind,
         yes=bool(allowed),
         source=source,
-        said_at=day if allowed else Instant(min(day + DAY, max(now, day))),
+        said_at=day if allowed else Instant(min(day + DAY, now)),
         expires_at=Instant(found.updated + MOST_AGE_DAYS * DAY) if allowed else None,
         vendors=allowed or None,
         version=f"policy {found.policy}",

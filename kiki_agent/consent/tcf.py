@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
 from kiki_agent.consent.bits import Bits, Malformed
-from kiki_agent.model import DAY, Instant, parse_iso
+from kiki_agent.model import DAY, HOUR, Instant, parse_iso
 
 POLICIES = (4, 5)
 """`TcfPolicyVersion` of TCF 2.2 and 2.3; strings of other policies carry no basis."""
@@ -22,6 +22,8 @@ DISCLOSURE_FROM = parse_iso("2026-03-01T00:00:00Z")
 """A string of TCF 2.2 that was made from this day on is invalid without it too (IAB Europe: after 2026-02-28)."""
 MOST_AGE_DAYS = 395
 """People are asked again after 13 months at the latest."""
+CLOCKS_APART = HOUR
+"""So far ahead may the clock be that dated a string. Dates are whole days in UTC, so an honest one is never ahead."""
 CONSENT_ONLY = frozenset({1, 3, 4, 5, 6})
 """Purposes for which TCF 2.2 and later know no legitimate interest."""
 LAST_PURPOSE = 11
@@ -154,7 +156,7 @@ def weigh(found: TcString, ask: Ask, now: Instant) -> Why:
         return Why.POLICY
     if not found.service_specific:
         return Why.GLOBAL_SCOPE
-    if found.updated > now + DAY or found.created > found.updated:
+    if found.updated > now + CLOCKS_APART or found.created > found.updated:
         return Why.FUTURE
     if now - found.updated > ask.most_age_days * DAY:
         return Why.EXPIRED

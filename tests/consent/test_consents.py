@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from kiki_agent.consent import DENIED, NOT_PERSONAL, ConsentType, Status, Vendors, Why
 from kiki_agent.errors import Denied, StoreError
-from kiki_agent.model import DAY, HOUR, Instant
+from kiki_agent.model import DAY, HOUR, MINUTE, Instant
 
 from .encoder import Tc, gpp
 from .rooms import NOON, Room
@@ -47,7 +47,8 @@ def in_force(said: list[Said]) -> Said | None:
     best: Said | None = None
     newest = -1
     for each in said:
-        if each.string and each.when <= newest:
+        undoes = not each.yes and best is not None and best.yes  # at one instant
+        if each.string and (each.when < newest or (each.when == newest and not undoes)):
             continue
         best, newest = each, max(newest, each.when)
     return best
@@ -142,14 +143,17 @@ async def _string(
     text = Tc(made, made, purposes=purposes, vendor_consent=vendors, disclosed=(21, 755)).text()
     erased = room.vault.refuses(name)
     why, _ = await room.consents.take_string(name, text, Instant(now))
-    assert why is Why.YES
+    assert why is (Why.FUTURE if day > now + HOUR else Why.YES)
+    if why is Why.FUTURE:
+        return
+    first = min(day, now // DAY * DAY)
     allowed = {kind: set(need) <= set(purposes) and bool(vendors) for kind, need in ((T, (1, 3, 4)), (P, (1, 3)))}
     if erased and not any(allowed.values()):
         return
     for kind, yes in allowed.items():
-        last = min(day + DAY, max(now, day))
+        last = min(first + DAY, now)
         who = frozenset(vendors) if yes else None
-        line = Said(yes, day, last, day + 395 * DAY if yes else None, who, True)
+        line = Said(yes, first, last, day + 395 * DAY if yes else None, who, True)
         said.setdefault((name, kind), []).append(line)
 
 
@@ -349,7 +353,7 @@ async def test_a_platform_without_an_id_of_ours_or_its_own_takes_no_string(tmp_p
         ("DBAA~x", Why.MALFORMED),
         (string(policy=3), Why.POLICY),
         (string(TODAY - 400 * DAY, policy=4, disclosed=None), Why.EXPIRED),
-        (string(TODAY + 3 * DAY), Why.FUTURE),
+        (string(TODAY + DAY), Why.FUTURE),
         (string(disclosed=None), Why.NOT_DISCLOSED),
     ],
 )
@@ -369,6 +373,27 @@ async def test_an_older_string_undoes_no_revocation(room: Room) -> None:
     tomorrow = Instant(NOON + DAY)
     await room.consents.take_string("anna", string(TODAY + DAY), tomorrow)
     assert room.consents.basis("anna", T, "meta", tomorrow) != DENIED
+
+
+async def test_a_clock_that_was_ahead_makes_no_yes_newer_than_what_is_said_today(room: Room) -> None:
+    before_midnight = Instant(TODAY + DAY - MINUTE)
+    ahead = string(TODAY + DAY)
+    await room.consents.take_string("anna", ahead, before_midnight)
+    assert room.consents.basis("anna", T, "meta", before_midnight) != DENIED
+    await room.consents.take_string("anna", string(purposes=()), before_midnight)
+    assert room.consents.basis("anna", T, "meta", before_midnight) == DENIED
+    await room.consents.take_string("anna", ahead, before_midnight)  # nor does it undo what was taken back today
+    assert room.consents.basis("anna", T, "meta", before_midnight) == DENIED
+
+
+async def test_of_a_yes_and_a_no_of_one_instant_the_no_is_in_force(room: Room) -> None:
+    yes, no = string(TODAY), string(TODAY - DAY, purposes=())
+    for text in (yes, no, yes, no, no):
+        await room.consents.take_string("anna", text, TODAY)
+    assert room.consents.basis("anna", T, "meta", TODAY) == DENIED
+    assert (
+        len(await room.rows("SELECT seq FROM ledger_entries WHERE kind = 'consent' AND body LIKE '%targeting%'")) == 2
+    )
 
 
 async def test_a_gpp_string_counts_by_its_european_section(room: Room) -> None:

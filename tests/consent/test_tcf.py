@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from kiki_agent.consent import gpp
 from kiki_agent.consent.bits import Bits, Malformed
 from kiki_agent.consent.tcf import Ask, Why, decode, judge
-from kiki_agent.model import DAY, Instant, parse_iso
+from kiki_agent.model import DAY, HOUR, Instant, parse_iso
 from tests.consent import fuzz
 from tests.consent.encoder import Tc, fibonacci, number, text_of
 from tests.consent.encoder import gpp as gpp_text
@@ -67,7 +67,8 @@ def test_what_is_granted_is_granted_in_both_encodings(ranged: bool) -> None:
         ({"disclosed": None, "policy": 4}, Why.NOT_DISCLOSED),
         ({"disclosed": (2,), "policy": 4}, Why.NOT_DISCLOSED),
         ({"policy": 4}, Why.YES),
-        ({"updated": Instant(NOW + 2 * DAY)}, Why.FUTURE),
+        ({"updated": Instant(NOW + 2 * HOUR)}, Why.FUTURE),
+        ({"updated": Instant(NOW + HOUR // 2)}, Why.YES),
         ({"created": Instant(NOW)}, Why.FUTURE),
         ({"created": Instant(NOW - 500 * DAY), "updated": Instant(NOW - 396 * DAY)}, Why.EXPIRED),
         ({"created": Instant(NOW - 500 * DAY), "updated": Instant(NOW - 395 * DAY)}, Why.YES),
