@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from kiki_agent.accounts import Account, Accounts, Poller
+from kiki_agent.accounts.records import confirm as confirm_campaign
 from kiki_agent.config import ConnectorSettings, Mode, Settings
 from kiki_agent.consent import Consents, Privacy, Vault, Vendors, seeded_entropy
 from kiki_agent.errors import KikiError
@@ -42,6 +43,7 @@ from kiki_agent.recovery import (
     Standing,
     carry_over,
     keep_before_migration,
+    leave_to_carry,
     unfinished_restore,
 )
 from kiki_agent.resilience import Resilience
@@ -82,6 +84,10 @@ class World:
     simulated: bool = False
     damage: str | None = None
     """Why the database is not even to be opened, found by an earlier try; a stand-in stands for it."""
+    stand_in: Path | None = None
+    """Where that stand-in lies when the disk of the database takes nothing; None: beside the database."""
+    standing: Standing | None = None
+    """What such a stand-in goes by: switches, levels and holds as the database has them."""
     backups: Backups | None = None
     """Where backups of the database are made; None: nowhere, as in simulations."""
     kill_folder: Path | None = None
@@ -164,25 +170,28 @@ class Agent:
                 self.store = await self._open_store(world.database, now)
         except Damaged as damage:
             hold = f"the database is damaged: {damage}"
+        place = world.stand_in or world.database
         if hold is not None:
             # Left as it is for whoever restores it. A stand-in keeps page and API up; the hold keeps money where it is.
             self.guard = LockFile.take(lock_path(world.database))
-            self.store = await self._open_store(world.database.with_suffix(".hold.db"), now)
-        head = world.database.with_suffix(".head")
+            self.store = await self._open_store(world.stand_in or world.database.with_suffix(".hold.db"), now)
+            if world.standing is not None:
+                await leave_to_carry(self.store, world.standing)
+        head = place.with_suffix(".head")
         self.ledger = await Ledger.open(self.store, head, client_id=settings.client_id, now=now, hold=hold)
         self.carried = await carry_over(self.store, self.ledger, now, self._ground())
         self.decisions = DecisionBook(self.store, self.ledger, flush_every=round(settings.ledger.runs_flush_s * SECOND))
         await self.decisions.load()
-        await self._open_consents(now)
+        await self._open_consents(place, now)
         if services is not None:
             services.consents, services.privacy = self.consents, self.privacy
             services.stand_in = hold
             services.store, services.ledger = self.store, self.ledger
             services.decisions, services.records = self.decisions, Records(self.store)
 
-    async def _open_consents(self, now: Instant) -> None:
+    async def _open_consents(self, database: Path, now: Instant) -> None:
         """What people allow. Who was erased goes first, whatever a restored backup says of them."""
-        database, synchronous = self.world.database, self.world.synchronous
+        synchronous = self.world.synchronous
         self.vault = await Vault.open(
             database.with_suffix(".keys"),
             database.with_suffix(".erased"),
@@ -204,12 +213,13 @@ class Agent:
 
     async def _open_store(self, path: Path, now: Instant) -> Store:
         kept = self.world.backups
+        keep = keep_copy if kept is None else keep_before_migration(kept.folder, kept.known_head, now)
         return await Store.open(
             path,
             synchronous=self.world.synchronous,
             readers=self.settings.store.readers,
             now=now,
-            keep=keep_copy if kept is None else keep_before_migration(kept.folder, kept.known_head, now),
+            keep=keep if path == self.world.database else _keep_nothing,
         )
 
     async def _open_plugins(self, services: Services | None) -> None:
@@ -577,6 +587,7 @@ class Agent:
             live=self.settings.mode is Mode.LIVE,
             zones={name: table.timezone or self.settings.timezone for name, table in self.connectors.items()},
             window=round(self.settings.shield.window_s * SECOND),
+            confirmed=confirm_campaign,
         )
 
     def _tell_carried(self, standing: Standing) -> None:
@@ -607,3 +618,7 @@ class Agent:
     def _on_freeze(self, frozen: bool) -> None:
         self.metrics.frozen.set(1 if frozen else 0)
         self.shield.hold("a loop that must run does not; see /status" if frozen else None)
+
+
+def _keep_nothing(*_: object) -> None:
+    """A stand-in of an older program is worth no copy."""

@@ -25,7 +25,9 @@ from kiki_agent.hooks.http_aiohttp import AiohttpHttp
 from kiki_agent.model import MILLISECOND, Instant
 from kiki_agent.recovery import Backups, Restored, restore
 from kiki_agent.recovery.backups import database_of
+from kiki_agent.recovery.beside import clear_away, hand_back, make_place, stand_in_path, trouble_of
 from kiki_agent.recovery.service import Busy
+from kiki_agent.recovery.standing import Standing, read_orders, stopped
 from kiki_agent.runtime import log, tasks
 from kiki_agent.runtime.clock import Clock, ScaledClock, Stopwatch, SystemClock
 from kiki_agent.runtime.driver import LiveDriver
@@ -122,6 +124,11 @@ class _Process:
         """Each mode has a database of its own."""
         return self.folder / f"{self.settings.mode.value.replace('-', '')}.db"
 
+    @property
+    def _stand_in(self) -> Path:
+        """Where a stand-in lies while the disk of the database takes nothing."""
+        return stand_in_path(self.database)
+
     async def run(self) -> int:
         """Everything from the first listener to the last commit; the exit code."""
         settings = self.settings
@@ -201,7 +208,8 @@ class _Process:
     async def _build(self, services: Services) -> None:
         """Come up; while the database cannot be used, say why and try again, and never spend meanwhile.
 
-        A damaged one does not get well: a stand-in takes its place, on hold, until a person restores it.
+        A damaged one does not get well: a stand-in takes its place, on hold, until a person restores it. Where it
+        takes no writes, a stand-in on another disk holds until it does.
         """
         settings = await self._sandboxed(services) if self.settings.mode is Mode.DEMO else self.settings
         await asyncio.to_thread(self._look_for_backups)
@@ -212,15 +220,53 @@ class _Process:
             except AlreadyRunning:
                 raise
             except StoreError as error:
-                await self._close_agent()
-                self.agent = None
-                services.forget_parts(f"safe hold: the database cannot be used: {error}")
+                await self._let_go(services, f"safe hold: the database cannot be used: {error}")
                 text = f"The database cannot be used, so nothing is spent: {error}"
                 _log.error("safe_hold", text, error=error)
                 if isinstance(error, Damaged) and damage is None:
                     damage = f"the database is damaged: {error}"
                     continue
+                reason = f"the database cannot be used: {error}"
+            await self._hold_beside(settings, services, reason)
+
+    async def _hold_beside(self, settings: Settings, services: Services, reason: str) -> None:
+        """Hold on a stand-in until the database may be tried again; where there can be none, for one try's time."""
+        place = self._stand_in
+        obstacle = await asyncio.to_thread(make_place, place)
+        if obstacle is None:
+            standing = await asyncio.to_thread(read_orders, self.database, self.clock.now())
+            try:
+                await self._come_up(settings, services, reason, place, None if standing.unknown else standing)
+            except AlreadyRunning:
+                raise
+            except StoreError as error:
+                obstacle = str(error)
+        if obstacle is not None:
+            _log.error("no_stand_in", f"Nothing can be paused either: there is no place for a stand-in: {obstacle}")
+            await self._let_go(services, f"safe hold: {reason}")
+        while True:
             await self.clock.sleep_until(Instant(self.clock.now() + round(TRY_AGAIN * self.clock.speed)))
+            if obstacle is not None or await asyncio.to_thread(trouble_of, self.database) is None:
+                break
+        await self._let_go(services, "starting: the database can be used again")
+
+    async def _let_go(self, services: Services, starting: str) -> None:
+        """End the agent that is there, in order, to make another."""
+        services.forget_parts(starting)
+        await self.driver.stop(2.7)
+        await self._close_agent()
+        self.agent = None
+
+    def _take_back(self) -> str | None:
+        """Let the record take up what a stand-in did; the reason of a stop that it was told, or None."""
+        try:
+            cuts = hand_back(self._stand_in, self.database)
+        except StoreError as error:
+            _log.error("cuts_lost", f"The cuts of a stand-in cannot enter the record yet: {error}")
+        else:
+            if cuts:
+                _log.info("cuts_taken_back", f"The record takes up {cuts} cuts of a stand-in", cuts=cuts)
+        return stopped(self._stand_in)
 
     def _look_for_backups(self) -> None:
         try:
@@ -228,12 +274,23 @@ class _Process:
         except StoreError as error:
             _log.warning("backups_unknown", f"The backups cannot be listed: {error}")
 
-    async def _come_up(self, settings: Settings, services: Services, damage: str | None) -> None:
+    async def _come_up(
+        self,
+        settings: Settings,
+        services: Services,
+        damage: str | None,
+        stand_in: Path | None = None,
+        standing: Standing | None = None,
+    ) -> None:
+        left = damage is None and self._stand_in.exists()
+        stop = await asyncio.to_thread(self._take_back) if left else None
         world = World(
             self.clock,
             self.database,
             lambda instance: AiohttpHttp(),
             damage=damage,
+            stand_in=stand_in,
+            standing=standing,
             backups=self.backups,
             kill_folder=self.folder,
             locate=self.loaded.locate,
@@ -243,6 +300,10 @@ class _Process:
         agent = self.agent = await Agent.build(
             settings, world, metrics=self.metrics, signals=self.signals, services=services
         )
+        if stop is not None:
+            await agent.shield.kill(True, stop, self.clock.now())
+        if left and agent.guard is None:
+            await asyncio.to_thread(clear_away, self._stand_in)
         self._gauges(agent)
         services.approval_key = self._approval_key()
         if self._killed_early and agent.kill_watch is not None:
@@ -398,10 +459,7 @@ class _Process:
                 raise StoreError(f"backup {name} is not whole: {found.problem}")
             if self._build_task is not None:
                 await tasks.cancel_all({self._build_task}, 5.0)
-            services.forget_parts(f"restoring {name}")
-            await self.driver.stop(2.7)
-            await self._close_agent()
-            self.agent = None
+            await self._let_go(services, f"restoring {name}")
             try:
                 return await asyncio.to_thread(
                     restore,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -53,6 +53,8 @@ class Ground:
     """Connector -> time zone of its account."""
     window: int
     """Microseconds of the sliding window."""
+    confirmed: Callable[[sqlite3.Connection, Intent, Receipt], None] = lambda connection, intent, receipt: None
+    """Makes a confirmed change the known value of its campaign, so that it is not taken for somebody else's."""
 
     @property
     def first(self) -> str:
@@ -104,7 +106,7 @@ def _carry(connection: sqlite3.Connection, *, ledger: Ledger, now: Instant, stan
     if standing.backup:
         _close_orders(hand)
     if standing.money is not None:
-        _intents(hand, standing.money)
+        _intents(hand, standing.money, ground)
         _money(hand, standing.money, ground)
     mark = get_meta(connection, RESTORED)
     if mark and unknown:
@@ -160,8 +162,8 @@ def _levels(hand: _Hand, standing: Standing, ground: Ground, *, unknown: bool) -
         there = standing.levels.get(connector)
         if unknown:
             level, limit = "watch", bound
-        elif there is None and standing.unknown:
-            continue  # it may have been set there, and could not be read; no real money is at stake
+        elif there is None and (standing.unknown or not standing.backup):
+            continue  # not set, or not readable where no real money is at stake
         else:
             level, limit = there or (ground.first, None)
             if standing.backup and LADDER.index(before) < LADDER.index(level):
@@ -216,7 +218,7 @@ def _close_orders(hand: _Hand) -> None:
 # -- money ----------------------------------------------------------------------------------------------------------
 
 
-def _intents(hand: _Hand, money: Money) -> None:
+def _intents(hand: _Hand, money: Money, ground: Ground) -> None:
     """What was sent since counts for quotas and rests, settles what was set aside for it, and is never sent again."""
     for row in money.intents:
         intent = Intent(row[0], IntentKind(row[1]), *row[2:15])
@@ -225,7 +227,8 @@ def _intents(hand: _Hand, money: Money) -> None:
             journal(hand.connection, hand.ledger, hand.now, [intent])
         if state != "pending":
             receipt = Receipt(intent.key, Outcome(state), reason, vendor)
-            confirm(hand.connection, hand.ledger, hand.now, intent, receipt, read_back=False)
+            if confirm(hand.connection, hand.ledger, hand.now, intent, receipt, read_back=False):
+                ground.confirmed(hand.connection, intent, receipt)
         hand.connection.execute(
             "UPDATE intents SET sent_at = ?, settled_at = ? WHERE key = ?", (sent_at, settled_at, intent.key)
         )

@@ -24,6 +24,7 @@ from kiki_agent.ledger.segments import find_folder, own_folder, owner_of
 from kiki_agent.ledger.verify import Verification, verify_file
 from kiki_agent.model.time import SECOND, Instant
 from kiki_agent.recovery.backups import sha256_of
+from kiki_agent.recovery.beside import hand_back
 from kiki_agent.recovery.segments import bring_segments
 from kiki_agent.recovery.standing import CARRIED, Standing, decode, pending, read_standing
 from kiki_agent.store.backup import OnProgress, sync_file
@@ -92,6 +93,7 @@ def restore(
         head = _head_of(source, found, client_id)
         marker = {"backup": source.stem, "at": now, CARRIED: standing}
         replace_file(_marker(database), msgspec.json.encode(marker))
+        hand_back(database.with_suffix(".hold.db"), database)
         replaced = _set_aside(database, known_head, now)
         os.replace(fresh, database)
         sync_folder(database.parent)

@@ -7,6 +7,7 @@ rooms above this one. What cannot be read for certain is called unknown, and nev
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -97,16 +98,14 @@ class Standing(msgspec.Struct):
         return said
 
 
-def read_standing(
-    database: Path, known_head: Path | None, source: Path | None, now: Instant, *, client_id: str
-) -> Standing:
+def read_standing(database: Path, known_head: Path, source: Path, now: Instant, *, client_id: str) -> Standing:
     """What stands in `database`, which no agent uses, beyond what the backup at `source` knows.
 
     Never raises for what it finds: what is not whole, not ours, or does not go on from the backup is unknown, and then
     only its orders to stop, levels and holds are told, as far as they can be read. A stand-in of the database that was
     told to stop counts as well.
     """
-    found = Standing("" if source is None else source.stem, now)
+    found = Standing(source.stem, now)
     if not database.exists():
         found.unknown = f"there is no {database.name}"
     else:
@@ -114,9 +113,22 @@ def read_standing(
         _read_orders(database, found)
         if not found.unknown:
             _read_money(database, source, found)
-    stopped = _stopped(database.with_suffix(".hold.db"))
-    if stopped is not None:
-        found.switches.setdefault(KILL_SWITCH, stopped)
+    stop = stopped(database.with_suffix(".hold.db"))
+    if stop is not None:
+        found.switches.setdefault(KILL_SWITCH, stop)
+    return found
+
+
+def read_orders(database: Path, now: Instant) -> Standing:
+    """What a stand-in for a database that takes no writes goes by: orders to stop, levels and holds, unproved.
+
+    Never raises for what it finds: `unknown` tells why nothing, or not all, could be read.
+    """
+    found = Standing("", now)
+    if not database.exists():
+        found.unknown = f"there is no {database.name}"
+    else:
+        _read_orders(database, found)
     return found
 
 
@@ -143,11 +155,18 @@ def decode(text: str) -> Standing:
 
 @contextmanager
 def _asked(database: Path) -> Iterator[sqlite3.Connection]:
-    with closing(sqlite3.connect(uri(database, read_only=True), uri=True, isolation_level=None)) as connection:
+    """A connection that only reads, and makes no files: SQLite would give them the rights of a sick database."""
+    place = uri(database, read_only=True)
+    log, index = (database.with_name(database.name + suffix) for suffix in ("-wal", "-shm"))
+    if not log.exists() or log.stat().st_size == 0:
+        place += "&immutable=1"
+    elif not index.exists() and not os.access(database, os.W_OK):
+        raise sqlite3.OperationalError(f"{log.name} cannot be read without writing")
+    with closing(sqlite3.connect(place, uri=True, isolation_level=None)) as connection:
         yield connection
 
 
-def _doubt(database: Path, known_head: Path | None, source: Path | None, client_id: str) -> str | None:
+def _doubt(database: Path, known_head: Path, source: Path, client_id: str) -> str | None:
     """Why a database's word does not count for certain."""
     try:
         with _asked(database) as connection:
@@ -157,11 +176,10 @@ def _doubt(database: Path, known_head: Path | None, source: Path | None, client_
             return f"{database.name} is damaged: {verdict}"
         if owner != client_id:
             return f"{database.name} belongs to client {owner!r}"
-        head = known_head if known_head is not None and known_head.exists() else None
-        checked = verify_file(database, head)
+        checked = verify_file(database, known_head if known_head.exists() else None)
         if not checked.ok:
             return f"the ledger of {database.name} is not whole: {checked.problem}"
-        return None if source is None else _not_from(database, source)
+        return _not_from(database, source)
     except sqlite3.Error as error:
         return f"{database.name} cannot be read: {error}"
 
@@ -191,10 +209,9 @@ def _read_orders(database: Path, found: Standing) -> None:
         _try(database, each, found)
 
 
-def _read_money(database: Path, source: Path | None, found: Standing) -> None:
+def _read_money(database: Path, source: Path, found: Standing) -> None:
     def read(connection: sqlite3.Connection) -> None:
-        if source is not None:
-            connection.execute("ATTACH ? AS backup", (uri(source, read_only=True),))
+        connection.execute("ATTACH ? AS backup", (uri(source, read_only=True),))
         connection.execute("BEGIN")
         found.money = Money(
             days=_rows(
@@ -204,20 +221,19 @@ def _read_money(database: Path, source: Path | None, found: Standing) -> None:
             ),
             reported=_rows(connection, f"SELECT {REPORTED_COLUMNS} FROM main.reported_spend"),
             window=_rows(connection, f"SELECT {WINDOW_COLUMNS} FROM main.spend_window ORDER BY id"),
-            permits=_rows(connection, f"SELECT {PERMIT_COLUMNS} FROM main.reservations {_CHANGED[source is None]}"),
+            permits=_rows(connection, f"SELECT {PERMIT_COLUMNS} FROM main.reservations {_CHANGED}"),
             allocations=_rows(connection, f"SELECT {ALLOCATION_COLUMNS} FROM main.budget_allocations"),
             overrides=_rows(connection, "SELECT scope, key, value, at FROM main.setting_overrides"),
-            intents=[] if source is None else _rows(connection, _NEW_INTENTS),
+            intents=_rows(connection, _NEW_INTENTS),
         )
 
     _try(database, read, found)
 
 
-_CHANGED = {
-    True: "WHERE state = 'reserved' ORDER BY sequence",
-    False: "WHERE state = 'reserved' OR reservation_id IN"
-    " (SELECT reservation_id FROM backup.reservations WHERE state = 'reserved') ORDER BY sequence",
-}
+_CHANGED = (
+    "WHERE state = 'reserved' OR reservation_id IN"
+    " (SELECT reservation_id FROM backup.reservations WHERE state = 'reserved') ORDER BY sequence"
+)
 _NEW_INTENTS = (
     f"SELECT {INTENT_COLUMNS} FROM main.intents i"
     " WHERE NOT EXISTS (SELECT 1 FROM backup.intents o WHERE o.key = i.key AND o.state = i.state)"
@@ -239,7 +255,7 @@ def _rows(connection: sqlite3.Connection, sql: str) -> list[Row]:
     return [list(row) for row in connection.execute(sql)]
 
 
-def _stopped(stand_in: Path) -> str | None:
+def stopped(stand_in: Path) -> str | None:
     """Why a stand-in was told to stop; None when it was not, or cannot say."""
     if not stand_in.exists():
         return None
@@ -252,4 +268,4 @@ def _stopped(stand_in: Path) -> str | None:
     return None if row is None else str(row[0])
 
 
-__all__ = ["CARRIED", "Money", "Standing", "decode", "pending", "read_standing"]
+__all__ = ["CARRIED", "Money", "Standing", "decode", "pending", "read_orders", "read_standing", "stopped"]

@@ -6,9 +6,11 @@ any descriptor of the database file would drop SQLite's own locks.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 from kiki_agent.errors import StoreError
@@ -36,23 +38,32 @@ class LockFile:
 
     @classmethod
     def take(cls, path: Path) -> LockFile:
-        """Take the lock at once or raise AlreadyRunning with the name of the holder; StoreError when it cannot be."""
+        """Take the lock at once or raise AlreadyRunning with the name of the holder; StoreError when it cannot be.
+
+        On a disk that is read-only the lock is shared, which is enough to see a holder from before it was.
+        """
         path = path.absolute()
         if _held.get(path) == os.getpid():
             raise AlreadyRunning(path, _me())
+        shared = False
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise StoreError(f"the lock file {path} cannot be opened: {error.strerror}") from error
+            shared = error.errno == errno.EROFS and path.exists()
+            if not shared:
+                raise StoreError(f"the lock file {path} cannot be opened: {error.strerror}") from error
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except OSError as error:
             holder = os.read(descriptor, 200).decode(errors="replace").strip() or "an unnamed process"
             os.close(descriptor)
             raise AlreadyRunning(path, holder) from error
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, _me().encode() + b"\n")
+        if not shared:
+            os.ftruncate(descriptor, 0)
+            with suppress(OSError):  # a full disk has no room for the name, and the lock is held without it
+                os.write(descriptor, _me().encode() + b"\n")
         _held[path] = os.getpid()
         return cls(path, descriptor)
 

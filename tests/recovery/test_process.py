@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import urllib.request
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -178,16 +180,50 @@ def test_a_damaged_database_is_served_and_restored_over_http(demo: Demo) -> None
     assert any(Path(demo.folder / path).read_bytes()[:9000] == spoiled[:9000] for path in done["replaced"])
 
 
-def test_a_folder_that_may_not_be_written_is_tried_until_it_may(demo: Demo) -> None:
+def holds(status: int, body: Any) -> bool:
+    return status == 503 and "safe hold" in body["reason"]
+
+
+def test_a_database_that_may_not_be_written_is_stood_in_for_until_it_may(demo: Demo) -> None:
+    """From the start on: campaigns are paused, a stop is taken, and the record knows of both when it is back."""
     demo.before = BOUND
     demo.start()
     demo.wait_ready()
+    ask = Client(demo)
+    demo.wait("/ready", lambda status, body: any(each["kind"] == "adjust_bid" for each in demo.effects()))
     demo.end()
-    mode = os.stat(demo.database).st_mode
+    mode, before = os.stat(demo.database).st_mode, len(demo.effects())
     os.chmod(demo.database, 0o400)
     demo.start()
-    ready = demo.wait("/ready", lambda status, body: status == 503 and "safe hold" in body["reason"])
+    ready = demo.wait("/ready", holds)
     assert "read-only" in ready["reason"] or "opened" in ready["reason"]
+    demo.wait("/ready", lambda status, body: len(demo.effects()) > before)
+    assert all(each["after"] < each["before"] for each in demo.effects()[before:]), "nothing but cuts"
+    assert ask.json("GET", "/status")[1]["ready"] is False
+    status, switch = ask.json("POST", "/admin/kill-switch", {"on": True, "reason": "seen on the page"})
+    assert (status, switch["on"], switch["recorded"]) == (200, True, False)
+    assert ask.json("POST", "/api/v1/autonomy/meta", {"level": "watch", "reason": "x"})[0] == 503
+    demo.end(signal.SIGKILL)  # and what the stand-in did and was told is not lost with the process
     os.chmod(demo.database, mode)
+    paused = len(demo.effects()) - before
+    demo.start()
     demo.wait_ready()
+    assert "seen on the page" in ask.json("GET", "/admin/kill-switch")[1]["reason"]
     assert demo.end()[0] == 0
+    with closing(sqlite3.connect(demo.database)) as connection:
+        known = connection.execute("SELECT count(*) FROM intents WHERE kind = 'set_status' AND after = 0").fetchone()[0]
+        edits = connection.execute("SELECT count(*) FROM external_edits").fetchone()[0]
+    assert known >= paused > 0
+    assert edits == 0, "its own pauses are nobody else's"
+
+
+def test_a_start_on_a_disk_that_is_read_only_or_full_holds_until_it_is_not(small_disk: Path) -> None:
+    """The folder of the database alone is on the sick disk; the demo's market lives beside it."""
+    demo = Demo(small_disk.parent, dict(SETTINGS, store__folder=str(small_disk)))
+    try:
+        demo.start()
+        demo.wait_ready()
+        demo.end()
+        subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    finally:
+        demo.clean_up()
