@@ -13,7 +13,7 @@ from kiki_agent.hooks.rng import Rng
 from kiki_agent.ledger import Ledger
 from kiki_agent.model import SECOND, DecisionSource, Instant, Platform
 from kiki_agent.model.money import micros_from_text
-from kiki_agent.resilience.changes import ConnectorChange, RulesChange, Unusable, from_ints, to_ints
+from kiki_agent.resilience.changes import ConnectorChange, Parts, RulesChange, Unusable, changed, from_ints
 from kiki_agent.resilience.overrides import EVERYWHERE, Overrides, Value, write
 from kiki_agent.resilience.windows import CallWindows, read_windows
 from kiki_agent.runtime.breaker import Circuit
@@ -58,9 +58,9 @@ class Resilience:
         self._metrics = metrics
         self._signals = signals
         self.guards: dict[str, Guard] = {}
+        """Connector -> its guard, for every connector that is enabled in the configuration."""
         self.windows = CallWindows(store, clock, self.guards)
         """The loop that keeps what was called over a restart."""
-        """Connector -> its guard, for every connector that is enabled in the configuration."""
         self._stated: dict[str, RateLimit | None] = {}
         self._shield: Shield | None = None
         self._value: ValueService | None = None
@@ -214,24 +214,19 @@ class Resilience:
     async def change_rules(self, change: RulesChange, now: Instant) -> None:
         """The same for what holds everywhere. Raises Unusable, StoreError."""
         known = {each.value for each in Platform}
-        unknown = sorted(set(change.multipliers) - known)
+        unknown = sorted(set(change.multipliers or ()) - known)
         if unknown:
             raise Unusable("multipliers", f"{unknown[0]!r} is no platform; known are {', '.join(sorted(known))}")
-        least = self.min_samples if change.min_samples is None else change.min_samples
-        most = self.max_history if change.max_history is None else change.max_history
-        if least > most:
-            raise Unusable("min_samples", f"must be at most max_history ({most})")
-        wanted: dict[str, Value | None] = {}
+        self._check_counts(change)
+        wanted: dict[str, Value | None] = {**change.counts}
         mine = self._overrides.of(EVERYWHERE)
         if change.rules:
-            wanted["rules"] = {**_dict(mine.get("rules")), **to_ints(change.rules)}
-        if change.multipliers:
-            permille = {name: round(value * 1_000) for name, value in change.multipliers.items()}
-            wanted["multipliers"] = {**_dict(mine.get("multipliers")), **permille}
-        if change.max_history is not None:
-            wanted["max_history"] = change.max_history
-        if change.min_samples is not None:
-            wanted["min_samples"] = change.min_samples
+            wanted["rules"] = changed(_dict(mine.get("rules")), change.rules)
+        if change.multipliers is None:
+            wanted["multipliers"] = None
+        elif change.multipliers:
+            permille = {name: None if value is None else value * 1_000 for name, value in change.multipliers.items()}
+            wanted["multipliers"] = changed(_dict(mine.get("multipliers")), permille)
         if not wanted:
             return
         await self._store.write(partial(write, ledger=self._ledger, scope=EVERYWHERE, changes=wanted, now=now))
@@ -243,6 +238,13 @@ class Resilience:
         _log.info("resilience_tuned", f"Resilience was tuned: {', '.join(wanted)}", set=wanted)
 
     # -- inside ---------------------------------------------------------------------------------------------------
+
+    def _check_counts(self, change: RulesChange) -> None:
+        configured, given = self._settings.value, change.counts
+        least = given.get("min_samples", self.min_samples) or configured.min_samples
+        most = given.get("max_history", self.max_history) or configured.history
+        if least > most:
+            raise Unusable("min_samples", f"must be at most max_history: {least} is more than {most}")
 
     def _limit(self, connector: str) -> RateLimit | None:
         changed = self._overrides.of(connector).get("rate_limit")
@@ -280,10 +282,7 @@ class Resilience:
         for wanted in change.rate_limit.values():
             if wanted is None:
                 return {"rate_limit": None}
-            now = self._limit(connector)
-            calls = wanted.get("calls", now.calls if now is not None else None)
-            window_s = wanted.get("window_s", now.window_s if now is not None else None)
-            burst = wanted.get("burst", now.burst if now is not None else None)
+            calls, window_s, burst = (self._part(connector, name, wanted) for name in ("calls", "window_s", "burst"))
             if calls is None or window_s is None:
                 raise Unusable("rate_limit", "calls and window_s are both needed, because no limit is in force")
             try:
@@ -293,6 +292,15 @@ class Resilience:
             stored = {"calls": limit.calls, "window_us": round(limit.window_s * SECOND)}
             return {"rate_limit": stored if limit.burst is None else {**stored, "burst": limit.burst}}
         return {}
+
+    def _part(self, connector: str, name: str, wanted: Parts) -> float | int | None:
+        """A part of a limit of calls: as given, else as it is in force, or as stated where an earlier one goes back."""
+        given = wanted.get(name)
+        if given is not None:
+            return given
+        source = self._stated.get(connector) if name in wanted else self._limit(connector)
+        found: float | int | None = None if source is None else getattr(source, name)
+        return found
 
     def _checked_circuit(
         self, connector: str, table: ConnectorSettings, change: ConnectorChange
@@ -304,7 +312,7 @@ class Resilience:
                 return {"circuit": None}
             if not wanted:
                 return {}
-            return {"circuit": {**_dict(self._overrides.of(connector).get("circuit")), **to_ints(wanted)}}
+            return {"circuit": changed(_dict(self._overrides.of(connector).get("circuit")), wanted)}
         return {}
 
     def _switch(self, connector: str, *, on: bool) -> None:

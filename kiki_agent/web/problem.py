@@ -106,7 +106,7 @@ def require_decimals(field: str, micros: int | None, currency: str) -> None:
         return
     most = "no decimals" if exponent == 0 else f"at most {exponent} decimals"
     message = f"has more decimals than {currency} has, which is {most}"
-    raise Problem(422, f"{field}: {message}", fields=[FieldProblem(field, message)])
+    raise Problem(422, f"{field}: {message}", "DECIMALS", fields=[FieldProblem(field, message)])
 
 
 def of_http_exception(error: web.HTTPException) -> Problem:

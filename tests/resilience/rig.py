@@ -226,6 +226,7 @@ async def running(
     *,
     resilience: Mapping[str, object] | None = None,
     bidding: Mapping[str, object] | None = None,
+    currency: str = "USD",
 ) -> AsyncIterator[Rig]:
     """An agent with these connector tables, each with a vendor of its own; `plugin` defaults to `vendor`."""
     plugins = _plugins(folder)
@@ -250,6 +251,7 @@ async def running(
                 "store": {"folder": str(folder / "data")},
                 "plugins": {"allow": ["vendor"], "folder": str(plugins)},
                 "connector": connector,
+                "currency": currency,
                 "resilience": resilience or {},
                 "bidding": {"max_bid": "10000", **(bidding or {})},
                 "optimizer": {"enabled": False},

@@ -121,6 +121,64 @@ async def test_what_holds_everywhere_is_shown_and_tuned_res_04_res_06(tmp_path: 
         assert row["set"]["rules"] == {"failure_threshold": 5, "reset_timeout_us": 500_000}
 
 
+async def test_null_takes_each_change_back_to_what_is_configured(tmp_path: Path) -> None:
+    path = "/api/v1/resilience"
+    configured = {"resilience": {"failure_threshold": 7, "multipliers": {"meta": 0.5}}}
+    async with running(tmp_path, META, **configured) as rig:
+        first = await (await rig.client.get(path)).json()
+        assert (first["failure_threshold"], first["multipliers"]["meta"]) == (7, 0.5)
+        tuned = await rig.put(
+            path, failure_threshold=2, reset_timeout_s=0.5, read_retries=1, multipliers={"meta": 2, "x": 3},
+            max_history=50, min_samples=20,
+        )  # fmt: skip
+        assert (tuned["failure_threshold"], tuned["multipliers"]["x"], tuned["min_samples"]) == (2, 3.0, 20)
+        part = await rig.put(path, failure_threshold=None, multipliers={"meta": None}, max_history=None)
+        assert (part["failure_threshold"], part["reset_timeout_s"], part["max_history"]) == (7, 0.5, 100)
+        assert (part["multipliers"]["meta"], part["multipliers"]["x"]) == (0.5, 3.0)
+        guard = rig.agent.resilience.guards["meta"]
+        assert guard.rule is not None
+        assert (guard.rule.failures, guard.rule.reset_s) == (7, 0.5)
+        await rig.put(path, 422, max_history=10)  # less than the 20 samples that are still asked for
+        await rig.put(path, min_samples=None, max_history=10)
+    async with running(tmp_path, META, **configured) as rig:
+        kept = await (await rig.client.get(path)).json()
+        assert (kept["failure_threshold"], kept["reset_timeout_s"], kept["max_history"]) == (7, 0.5, 10)
+        back = dict.fromkeys(("reset_timeout_s", "read_retries", "multipliers", "max_history"))
+        assert await rig.put(path, **back) == first
+    async with running(tmp_path, META, **configured) as rig:
+        assert await (await rig.client.get(path)).json() == first
+        assert rig.agent.resilience._overrides.of("") == {}
+
+
+async def test_null_takes_parts_of_a_limit_and_a_circuit_back(tmp_path: Path) -> None:
+    async with running(tmp_path, META) as rig:
+        await rig.put(PATH, circuit={"failure_threshold": 2, "slow_call_ms": 900})
+        await rig.put(PATH, circuit={"slow_call_ms": None})
+        rule = rig.agent.resilience.guards["meta"].rule
+        assert rule is not None
+        assert (rule.failures, rule.slow_bid_s) == (2, 0.5)
+        await rig.put(PATH, circuit={"failure_threshold": None})
+        assert rig.agent.resilience._overrides.of("meta") == {}
+        await rig.put(PATH, rate_limit={"calls": 50, "window_s": 10, "burst": 5})
+        assert (await rig.put(PATH, rate_limit={"burst": None}))["rate_limit"]["burst"] is None
+
+
+@pytest.mark.parametrize(
+    ("currency", "amount", "status"),
+    [("USD", "150.50", 200), ("USD", "150.505", 422), ("JPY", 150, 200), ("JPY", "150.5", 422)],
+)
+async def test_a_budget_has_the_decimals_of_its_currency(
+    tmp_path: Path, currency: str, amount: object, status: int
+) -> None:
+    async with running(tmp_path, META, currency=currency) as rig:
+        answer = await rig.client.put(PATH, json={"max_budget": amount})
+        assert answer.status == status
+        body = await answer.json()
+        if status == 422:
+            assert (body["code"], [each["field"] for each in body["errors"]]) == ("DECIMALS", ["max_budget"])
+            assert f"decimals than {currency} has" in body["detail"]
+
+
 @pytest.mark.parametrize(
     ("body", "field"),
     [

@@ -12,7 +12,7 @@ from kiki_agent.model import CampaignStatus, Instant, Platform, iso
 from kiki_agent.resilience import ConnectorChange, Resilience, RulesChange, Unusable
 from kiki_agent.shield import WindowStats
 from kiki_agent.web.endpoint import Call, answer
-from kiki_agent.web.problem import FieldProblem, Problem
+from kiki_agent.web.problem import FieldProblem, Problem, require_decimals
 from kiki_agent.web.services import Services, need, spent_today
 from kiki_agent.web.shapes.base import Nothing, number, number_or_none
 from kiki_agent.web.shapes.connectors import (
@@ -62,10 +62,11 @@ async def change(call: Call, body: ConnectorBody) -> web.Response:
     if name not in resilience.guards:
         text = f"{name} is switched off in the configuration; switch it on there and start again"
         raise Problem(409, text, "CONFLICT")
+    require_decimals("max_budget", body.max_budget, services.settings.currency)
     given = body.model_fields_set
-    circuit = None if body.circuit is None else body.circuit.model_dump(exclude_none=True)
+    circuit = None if body.circuit is None else body.circuit.model_dump(exclude_unset=True)
     close = circuit is not None and circuit.pop("state", None) == "closed"
-    limit = None if body.rate_limit is None else body.rate_limit.model_dump(exclude_none=True)
+    limit = None if body.rate_limit is None else body.rate_limit.model_dump(exclude_unset=True)
     wanted = ConnectorChange(
         max_budget_micros={"max_budget_micros": body.max_budget} if "max_budget" in given else {},
         enabled={"enabled": body.enabled} if "enabled" in given else {},
@@ -90,16 +91,16 @@ async def change_resilience(call: Call, body: ResilienceBody) -> web.Response:
     """Tune what holds for all connectors; the same promises as for one."""
     services = call.services
     found = need(services.resilience, "the connectors")
-    given = body.model_dump(exclude_none=True)
+    given = body.model_dump(exclude_unset=True)
+    taken_back = "multipliers" in given and body.multipliers is None
     try:
         multipliers = {Platform.parse(name).value: factor for name, factor in (body.multipliers or {}).items()}
     except ValueError as error:
         raise _invalid(Unusable("multipliers", str(error))) from None
     wanted = RulesChange(
         rules={name: given[name] for name in _RULES if name in given},
-        multipliers=multipliers,
-        max_history=body.max_history,
-        min_samples=body.min_samples,
+        multipliers=None if taken_back else multipliers,
+        counts={name: given[name] for name in ("max_history", "min_samples") if name in given},
     )
     try:
         await found.change_rules(wanted, services.clock.now())

@@ -126,7 +126,7 @@ class ConnectorsAnswer(Answer):
 
 
 class RateLimitBody(Given):
-    """What is to change; the rest stays."""
+    """What is to change; the rest stays, null takes an earlier change back."""
 
     calls: Count | None = None
     window_s: Wait | None = None
@@ -134,7 +134,7 @@ class RateLimitBody(Given):
 
 
 class CircuitBody(Given):
-    """What is to change; the rest stays."""
+    """What is to change; the rest stays, null takes an earlier change back."""
 
     failure_threshold: Few | None = None
     slow_call_ms: Milliseconds | None = None
@@ -160,7 +160,7 @@ class ConnectorBody(Given):
 
 
 class ResilienceBody(Given):
-    """What to change for all connectors; what is absent stays."""
+    """What to change for all connectors. A key that is absent stays; null takes an earlier change back."""
 
     failure_threshold: Few | None = None
     slow_call_ms: Milliseconds | None = None
@@ -168,13 +168,15 @@ class ResilienceBody(Given):
     reset_timeout_s: Wait | None = None
     half_open_successes: Few | None = None
     read_retries: Annotated[int, Field(ge=0, le=5, strict=True)] | None = None
-    multipliers: dict[Text, Factor] | None = Field(default=None, description="By platform, in any accepted spelling.")
+    multipliers: dict[Text, Factor | None] | None = Field(
+        default=None, description="By platform, in any accepted spelling; null for one of them takes that one back."
+    )
     max_history: Annotated[int, Field(ge=1, le=10_000, strict=True)] | None = None
     min_samples: Annotated[int, Field(ge=1, le=10_000, strict=True)] | None = None
 
     @model_validator(mode="after")
     def _something(self) -> Self:
-        if all(value is None for value in self.__dict__.values()):
+        if not self.model_fields_set:
             raise ValueError("nothing to change was given")
         return self
 
