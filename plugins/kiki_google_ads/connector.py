@@ -33,7 +33,7 @@ from kiki_agent.model import (
 from kiki_google_ads import history, levers, uploads, wire
 from kiki_google_ads.client import GoogleAdsClient
 from kiki_google_ads.config import SUNSETS, GoogleAdsConfig
-from kiki_google_ads.errors import by_operation, is_unclear
+from kiki_google_ads.errors import CostMissing, by_operation, is_unclear
 from kiki_google_ads.failures import about, all_failed
 from kiki_google_ads.levers import Operation
 from kiki_google_ads.mapping import Account, Place, account_of, performance_rows, spend_rows
@@ -107,12 +107,17 @@ class GoogleAdsConnector:
 
     @hookimpl
     async def fetch_spend(self, since: Instant) -> SpendReport:
-        """Cost per campaign and account day."""
+        """Cost per campaign and account day. Raises CostMissing for a day that has clicks and no cost anywhere."""
         zone = (await self._facts()).timezone
         now = self._context.clock.now()
         first, last = local_day(min(since, now), zone), local_day(now, zone)
         pages = await self._client.stream(wire.spend_query(first, last))
-        return SpendReport(spend_rows(pages, first, last), self._as_of(now))
+        try:
+            rows = spend_rows(pages, first, last)
+        except CostMissing:
+            self._context.metrics.count("cost_missing")
+            raise
+        return SpendReport(rows, self._as_of(now))
 
     async def changes(self, since: Instant) -> Sequence[history.Edit]:
         """Who moved which lever since then, oldest first, by the account's own change history; up to 29 days back.

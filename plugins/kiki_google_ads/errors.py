@@ -17,6 +17,11 @@ from kiki_agent import HttpAnswer
 from kiki_agent.errors import AuthExpired, Outdated, PluginError, RateLimited, Rejected, Temporary, UnknownOutcome
 from kiki_agent.model import DAY, SECOND, Instant
 
+
+class CostMissing(Temporary):
+    """A report counts clicks and leaves out what they cost: not booked as nothing, so that it frees no budget."""
+
+
 WAIT = frozenset(
     {
         "quotaError.RESOURCE_EXHAUSTED",

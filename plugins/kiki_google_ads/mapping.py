@@ -6,7 +6,7 @@ ratio. Fields that are zero may be left out of answers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import Enum, auto
@@ -14,8 +14,11 @@ from enum import Enum, auto
 from kiki_agent.errors import Temporary
 from kiki_agent.model import Campaign, CampaignStatus, PerformanceRow, SpendRow, minor_exponent
 from kiki_agent.model.money import MAX_MICROS, MICROS, round_to_step
+from kiki_google_ads.errors import CostMissing
 from kiki_google_ads.wire import AdGroupRow, BudgetRow, CampaignRow, Metrics, Number, Page, Row, StrategyRow
 
+TELLING_CLICKS = 10
+"""So many clicks of one account on one day have cost something."""
 LEAST_MICROS: Mapping[int, int] = {0: MICROS, 2: 10_000, 3: 1_000}
 """Billable unit by decimals of the currency: amounts are multiples of the smallest coin."""
 
@@ -195,11 +198,26 @@ def _ratio(value: float | str) -> Decimal:
 # -- reports ----------------------------------------------------------------------------------------------------------
 
 
+def costless_days(reported: Iterable[tuple[str, int, int]]) -> dict[str, int]:
+    """Days on which clicks were counted and nothing at all was charged, with their clicks, of (day, clicks, cost).
+
+    A cost of nothing is left out of answers, so a cost that is missing looks just like it. For a few clicks, or for one
+    campaign, that may be true: Google takes invalid clicks back. For a whole account's day it is not believed.
+    """
+    clicks: dict[str, int] = {}
+    charged: set[str] = set()
+    for day, count, cost in reported:
+        clicks[day] = clicks.get(day, 0) + count
+        if cost:
+            charged.add(day)
+    return {day: count for day, count in clicks.items() if count >= TELLING_CLICKS and day not in charged}
+
+
 def performance_rows(page: Page, first_day: str, last_day: str) -> tuple[list[PerformanceRow], int]:
     """One campaign and day each, and how many rows were left out because they make no sense.
 
-    Those are rows with numbers that are none or negative, of days nobody asked for, and any but the first of one
-    campaign and day. Absent metrics are zero (proto3 JSON).
+    Those are rows with numbers that are none or negative, of days nobody asked for, any but the first of one campaign
+    and day, and those of `costless_days`. Absent metrics are zero (proto3 JSON).
     """
     found: dict[tuple[str, str], PerformanceRow] = {}
     for row in page.results:
@@ -219,12 +237,18 @@ def performance_rows(page: Page, first_day: str, last_day: str) -> tuple[list[Pe
         except Temporary:
             continue
         found.setdefault((made.campaign_id, made.day), made)
-    return list(found.values()), len(page.results) - len(found)
+    costless = costless_days((each.day, each.clicks, each.spend_micros) for each in found.values())
+    rows = [each for each in found.values() if each.day not in costless]
+    return rows, len(page.results) - len(rows)
 
 
 def spend_rows(pages: Sequence[Page], first_day: str, last_day: str) -> tuple[SpendRow, ...]:
-    """Cost of one campaign on one day each. Raises Temporary: cost that cannot be read must not count as none."""
+    """Cost of one campaign on one day each.
+
+    Raises Temporary: cost that cannot be read must not count as none; CostMissing where a whole day seems to have none.
+    """
     found: list[SpendRow] = []
+    clicked: list[tuple[str, int, int]] = []
     seen: set[tuple[str, str]] = set()
     ids: dict[Number, str] = {}
     for page in pages:
@@ -238,7 +262,13 @@ def spend_rows(pages: Sequence[Page], first_day: str, last_day: str) -> tuple[Sp
             if (campaign, day) in seen:
                 raise Temporary(f"the answer of Google Ads is garbled: two costs of campaign {campaign} on {day}")
             seen.add((campaign, day))
-            found.append(SpendRow(campaign, day, money(row.metrics.cost_micros, "cost") if row.metrics else 0))
+            metrics = row.metrics
+            cost = money(metrics.cost_micros, "cost") if metrics is not None else 0
+            found.append(SpendRow(campaign, day, cost))
+            if metrics is not None and metrics.clicks:
+                clicked.append((day, whole(metrics.clicks, "clicks", MAX_MICROS), cost))
+    for day, clicks in costless_days(clicked).items():
+        raise CostMissing(f"Google Ads reports {clicks} clicks on {day} and no cost at all, which is not believed")
     return tuple(found)
 
 

@@ -38,7 +38,8 @@ _PERFORMANCE = (
     " metrics.conversions_value, segments.date FROM campaign WHERE segments.date BETWEEN '{}' AND '{}'"
 )
 _SPEND = (
-    "SELECT campaign.id, metrics.cost_micros, segments.date FROM campaign WHERE segments.date BETWEEN '{}' AND '{}'"
+    "SELECT campaign.id, metrics.cost_micros, metrics.clicks, segments.date FROM campaign"
+    " WHERE segments.date BETWEEN '{}' AND '{}'"
 )
 _PARAMETERS = "SELECT campaign.id, campaign.url_custom_parameters FROM campaign WHERE campaign.id IN ({})"
 _HISTORY = (
@@ -57,7 +58,7 @@ def performance_query(first_day: str, last_day: str) -> str:
 
 
 def spend_query(first_day: str, last_day: str) -> str:
-    """What campaigns cost on account days, both included."""
+    """What campaigns cost on account days, both included; the clicks tell a day without cost from a cost left out."""
     return _SPEND.format(first_day, last_day)
 
 

@@ -193,8 +193,64 @@ async def test_whole_numbers_are_exact_as_text_and_as_numbers(given: Any, booked
             assert [row.spend_micros for row in (await rig.to("fetch_spend", SINCE)).rows] == [booked]
 
 
+def _day(*clicks_and_costs: tuple[int, int | None], day: str = "2026-06-01") -> list[dict[str, Any]]:
+    """Rows of one day; a cost of None is left out, as a cost of nothing is."""
+    return [
+        {
+            "campaign": {"id": str(20000001 + number)},
+            "segments": {"date": day},
+            "metrics": {"clicks": str(clicks)} | ({} if cost is None else {"costMicros": str(cost)}),
+        }
+        for number, (clicks, cost) in enumerate(clicks_and_costs)
+    ]
+
+
+async def test_a_day_with_clicks_and_no_cost_anywhere_is_not_booked_as_nothing() -> None:
+    """An absent cost is a cost of zero by the rules of the wire, and may as well be one that was left out."""
+    async with google() as rig:
+        await ready(rig)
+        rows = [*_day((5, 10**6), day="2026-05-31"), *_day((6, None), (0, None), (4, 0))]
+        rig.answer(":searchStream", 200, json.dumps([{"results": rows, "fieldMask": "x"}]).encode())
+        with pytest.raises(Temporary, match="10 clicks on 2026-06-01 and no cost at all, which is not believed"):
+            await rig.to("fetch_spend", SINCE)
+        context = rig.plugins.instances["google"].context
+        assert context is not None
+        assert context.metrics.values["cost_missing"] == 1
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        _day((9, None), (0, None)),
+        _day((500, None), (1, 1)),
+        [*_day((9, None), day="2026-05-31"), *_day((9, None))],
+        _day((0, None), (0, None)),
+    ],
+    ids=["few clicks", "one campaign charged", "few on each day", "a day that begins"],
+)
+async def test_a_day_that_may_have_cost_nothing_is_booked_so(rows: list[dict[str, Any]]) -> None:
+    async with google() as rig:
+        await ready(rig)
+        rig.answer(":searchStream", 200, json.dumps([{"results": rows, "fieldMask": "x"}]).encode())
+        report = await rig.to("fetch_spend", SINCE)
+        assert [row.spend_micros for row in report.rows] == [int(row["metrics"].get("costMicros", 0)) for row in rows]
+
+
+async def test_a_costless_day_is_no_evidence_that_customers_come_for_nothing() -> None:
+    rows = [*_day((40, None), (3, None), day="2026-05-30"), *_day((40, 10**6), (3, None), day="2026-05-29")]
+    async with google() as rig:
+        await ready(rig)
+        rig.answer(":search", 200, json.dumps({"results": rows, "fieldMask": "x"}).encode())
+        found = (await rig.to("fetch_performance", WINDOW, None)).rows
+        assert {row.day for row in found} == {"2026-05-29"}
+        assert _skipped(rig) == 2
+
+
 async def test_counts_beyond_2_53_are_exact_text_or_nothing() -> None:
-    rows = [_performance(impressions=str(10**15 - 1), clicks=str(2**49 + 1)), _performance(number=2, clicks=str(2**53))]
+    rows = [
+        _performance(impressions=str(10**15 - 1), clicks=str(2**49 + 1), costMicros="1"),
+        _performance(number=2, clicks=str(2**53)),
+    ]
     async with google() as rig:
         await ready(rig)
         rig.answer(":search", 200, json.dumps({"results": rows, "fieldMask": "x"}).encode())
