@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import date, timedelta
 from typing import Protocol
 
+from kiki_agent.accounts import screening
 from kiki_agent.accounts.accounts import MATURED_DAYS, RIPE_DAYS, Accounts
 from kiki_agent.errors import AuthExpired, Bug, Outdated, PluginError, RateLimited, Rejected, Temporary, Unsupported
 from kiki_agent.hooks.capabilities import Capabilities
@@ -51,6 +52,10 @@ class Reader(Protocol):
     async def to(self, instance_id: str, verb: str, *args: object, deadline_s: float | None = None) -> object:
         """Call one verb of one instance; raises nothing but PluginError."""
         ...
+
+
+class SpendFell(Temporary):
+    """Most of what a platform said was spent today is gone from its report; nothing of the report is booked."""
 
 
 class AccountMismatch(Rejected):
@@ -209,7 +214,46 @@ class Poller(Loop):
         answer = await self._ask("fetch_spend", self._spend_since(now))
         if not isinstance(answer, SpendReport):
             raise Bug(f"{self.connector}: fetch_spend answered {type(answer).__name__} instead of a spend report")
-        await self._book(self.connector, self._accounts.take_spend(self.connector, answer, now), now)
+        age = self._accounts.spend_age(self.connector, now)
+        late = age is not None and answer.as_of < now - age  # an older answer than one that is known may say less
+        believed = answer if late else self._not_fallen(answer)
+        await self._book(self.connector, self._accounts.take_spend(self.connector, believed, now), now)
+
+    def _not_fallen(self, report: SpendReport) -> SpendReport:
+        """The report without figures of today that went down too far to be believed; people are told of those.
+
+        Raises SpendFell where that is most of the account's spend: then its age grows, and bids become cautious.
+        """
+        table, today = self._accounts.table, self._accounts.day(self.connector)
+        fallen: dict[str, tuple[int, int]] = {}
+        for row in report.rows:
+            at = table.index.get((self.connector, row.campaign_id))
+            if at is None or row.day != today or type(row.spend_micros) is not int:
+                continue
+            known = int(table.spend_today_micros[at])
+            if screening.has_fallen(known, row.spend_micros):
+                fallen[row.campaign_id] = known, row.spend_micros
+        if not fallen:
+            return report
+        low, high = table.bounds[self.connector]
+        before, after = (sum(pair[number] for pair in fallen.values()) for number in (0, 1))
+        self._accounts.skipped[self.connector, "fallen"] += len(fallen)
+        text = f"{self.connector} said that {_units(before)} were spent today in {len(fallen)} campaigns and now says "
+        text += f"{_units(after)}"
+        total = int(table.spend_today_micros[low:high].sum())
+        if screening.has_fallen(total, total - before + after):
+            raise SpendFell(f"{text}; this is not believed, and what was known stands")
+        self._tell(
+            "news",
+            {
+                "severity": "WARNING",
+                "title": f"{self.connector}: spend of today went down",
+                "message": f"{text}. The higher figures stand; look there whether costs were taken back.",
+                "subject": self.connector,
+            },
+        )
+        rows = tuple(row for row in report.rows if row.campaign_id not in fallen or row.day != today)
+        return SpendReport(rows, report.as_of)
 
     def _spend_since(self, now: Instant) -> Instant:
         """The start of today, or of yesterday while yesterday may still get late bookings or was not seen to end."""
@@ -262,6 +306,10 @@ class Poller(Loop):
         if self._restated_at is None:
             return begin
         return min(self._restated_from or begin, yesterday)
+
+
+def _units(micros: int) -> str:
+    return f"{micros / 1_000_000:.2f}"
 
 
 def _days_before(day: str, days: int) -> str:

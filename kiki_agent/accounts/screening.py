@@ -13,6 +13,7 @@ ABSURD_BUDGETS = 1_000
 """A day's spend of more than this many daily budgets is a slip of units; vendors overspend at most twofold."""
 _LARGEST_COUNT = 10**12
 _LEAST_BUDGET_MICROS = 1_000_000
+_LEAST_FALL_MICROS = 1_000_000
 
 
 def is_amount(value: object, largest: int = MAX_MICROS) -> bool:
@@ -28,6 +29,14 @@ def spend_fault(row: SpendRow, daily_budget_micros: int) -> str | None:
     if spend > ABSURD_BUDGETS * max(daily_budget_micros, _LEAST_BUDGET_MICROS):
         return "absurd"
     return None
+
+
+def has_fallen(before_micros: int, after_micros: int) -> bool:
+    """Whether a day's cumulated spend went down further than a vendor takes invalid clicks back.
+
+    Such a figure is not believed: what was known stands, which frees no budget.
+    """
+    return after_micros * 2 < before_micros and before_micros - after_micros > _LEAST_FALL_MICROS
 
 
 def performance_fault(row: PerformanceRow) -> str | None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 
 from kiki_agent.accounts import Poller
 from kiki_agent.accounts.facts import same_days
 from kiki_agent.errors import AuthExpired, Bug, Outdated, RateLimited, Rejected, Temporary, Unsupported
 from kiki_agent.hooks.capabilities import Capabilities
-from kiki_agent.model import HOUR, MINUTE, Instant, parse_iso
+from kiki_agent.model import HOUR, MINUTE, Instant, SpendRow, parse_iso
 
 from .conftest import Desk
-from .platform import NOON, TODAY, days_before, row
+from .platform import NOON, TODAY, campaign, days_before, row
 
 
 async def test_spend_every_minute_and_reports_every_five(desk: Desk) -> None:
@@ -213,3 +215,49 @@ async def test_what_there_were_no_calls_left_for_comes_first_next_time(desk: Des
     before = len(desk.platform.asked)
     assert await desk.poll(Instant(later + MINUTE)) is None
     assert [verb for verb, _ in desk.platform.asked[before:]] == ["fetch_performance", "fetch_spend"]
+
+
+async def test_spend_of_a_day_that_is_gone_is_not_believed_and_people_are_told(desk: Desk) -> None:
+    """Costs that a report leaves out look like costs of nothing; believed, they would free a day's budget."""
+    platform, accounts = desk.platform, desk.accounts
+    platform.campaigns = [campaign("a"), campaign("b")]
+    platform.spend = {("a", TODAY): 60_000_000, ("b", TODAY): 40_000_000}
+    await desk.poller.tick(NOON)
+    told: list[Mapping[str, object]] = []
+
+    def spent() -> list[int]:
+        return [int(accounts.table.spend_today_micros[accounts.table.index["meta", name]]) for name in ("a", "b")]
+
+    desk.poller._tell = lambda topic, data: told.append(data)
+
+    platform.spend, platform.as_of = {("a", TODAY): 59_000_000, ("b", TODAY): 0}, Instant(NOON + MINUTE)
+    await desk.poller.tick(Instant(NOON + MINUTE))
+    assert spent() == [59_000_000, 40_000_000], "a little may be taken back"
+    assert desk.booked[-1][1].rows == (SpendRow("a", TODAY, 59_000_000),)
+    assert accounts.skipped["meta", "fallen"] == 1
+    assert [each["title"] for each in told] == ["meta: spend of today went down"]
+
+    booked, platform.spend, platform.as_of = len(desk.booked), {("a", TODAY): 0}, Instant(NOON + 2 * MINUTE)
+    said = await desk.poller.tick(Instant(NOON + 2 * MINUTE))
+    assert said is not None
+    assert "59.00 were spent today in 1 campaigns and now says 0.00; this is not believed" in said
+    assert len(desk.booked) == booked, "nothing of it is booked"
+    assert accounts.spend_age("meta", Instant(NOON + 2 * MINUTE)) == MINUTE, "and its age grows"
+
+    platform.spend = {("a", TODAY): 61_000_000, ("b", TODAY): 41_000_000}
+    await desk.poller.tick(Instant(NOON + 3 * MINUTE))
+    assert spent() == [61_000_000, 41_000_000]
+
+
+async def test_less_spend_is_believed_on_a_new_day_and_of_an_older_answer(desk: Desk) -> None:
+    platform, accounts = desk.platform, desk.accounts
+    platform.campaigns, platform.spend = [campaign("a")], {("a", TODAY): 60_000_000}
+    await desk.poller.tick(NOON)
+    platform.spend, platform.as_of = {("a", TODAY): 10_000_000}, Instant(NOON - MINUTE)
+    assert await desk.poller.tick(Instant(NOON + MINUTE)) is None
+    assert accounts.table.spend_today_micros.sum() == 60_000_000
+    tomorrow, moment = "2026-03-11", Instant(NOON + 13 * HOUR)
+    platform.spend, platform.as_of = {("a", TODAY): 90_000_000, ("a", tomorrow): 0}, moment
+    assert await desk.poller.tick(moment) is None
+    assert accounts.table.spend_today_micros.sum() == 0
+    assert not accounts.skipped
