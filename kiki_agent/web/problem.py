@@ -31,6 +31,20 @@ CODES = {
 """The code of a status when nothing more precise is known."""
 
 
+_PHRASES = {
+    413: "Content Too Large",
+    414: "URI Too Long",
+    416: "Range Not Satisfiable",
+    422: "Unprocessable Content",
+}
+"""As RFC 9110 calls them; older versions of Python have the names of the RFCs before it."""
+
+
+def phrase_of(status: int) -> str:
+    """The name of a status, the same whatever runs the agent."""
+    return _PHRASES.get(status) or HTTPStatus(status).phrase
+
+
 @dataclass(frozen=True, slots=True)
 class FieldProblem:
     """What is wrong with one field."""
@@ -63,7 +77,7 @@ class Problem(Exception):
         """The answer to send."""
         body: dict[str, object] = {
             "type": "about:blank",
-            "title": HTTPStatus(self.status).phrase,
+            "title": phrase_of(self.status),
             "status": self.status,
             "code": self.code,
             "detail": self.detail,
@@ -112,7 +126,7 @@ def require_decimals(field: str, micros: int | None, currency: str) -> None:
 def of_http_exception(error: web.HTTPException) -> Problem:
     """The problem that says the same as an exception of aiohttp."""
     headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
-    phrase = HTTPStatus(error.status).phrase
+    phrase = phrase_of(error.status)
     detail = {
         404: "Not Found: there is nothing at this path; /openapi.json lists what is",
         405: f"Method Not Allowed: this path takes {headers.get('Allow', 'other methods')}",

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from kiki_agent.web import Services
 from kiki_agent.web.body import parse_json, validate
-from kiki_agent.web.problem import Problem
+from kiki_agent.web.problem import Problem, phrase_of
 from kiki_agent.web.routes import ENDPOINTS
 from kiki_agent.web.shapes.base import micros_from_wire
 from kiki_agent.web.shapes.money import AllocateBody
@@ -188,3 +188,13 @@ def test_every_micro_survives_the_wire(micros: int) -> None:
     assert micros_from_wire(text) == micros
     parsed = validate(AllocateBody, parse_json(b'{"campaign_id":"c","budget":%s}' % text.encode()), "the body")
     assert parsed.budget == micros
+
+
+async def test_the_name_of_a_status_is_that_of_rfc_9110_whatever_python_calls_it(client: Client) -> None:
+    wrong = await client.post(ALLOCATE, json={"campaign_id": "c1", "budget": -1})
+    assert (wrong.status, (await wrong.json())["title"]) == (422, "Unprocessable Content")
+    big = await client.post(ALLOCATE, data=io.BytesIO(b"1" * 2_000_000), headers=JSON)
+    assert (big.status, (await big.json())["title"]) == (413, "Content Too Large")
+    assert {code: phrase_of(code) for code in (404, 414, 416)} == {
+        404: "Not Found", 414: "URI Too Long", 416: "Range Not Satisfiable",
+    }  # fmt: skip
