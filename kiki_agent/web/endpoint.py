@@ -98,7 +98,11 @@ class Endpoint:
         """Validate what was given and hand it to the handler. Nothing is promised that could not be kept on record."""
         damage = call.services.stand_in
         if damage is not None and self.method != "GET" and self.path not in WITHOUT_RECORD:
-            raise Problem(503, f"nothing can be recorded until a backup is restored: {damage}", "SAFE_HOLD")
+            raise Problem(
+                503,
+                f"nothing can be recorded until the disk is cured or until a backup is restored: {damage}",
+                "SAFE_HOLD",
+            )
         given: BaseModel
         if self.form:
             given = Nothing()

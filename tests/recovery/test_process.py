@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -217,13 +217,61 @@ def test_a_database_that_may_not_be_written_is_stood_in_for_until_it_may(demo: D
     assert edits == 0, "its own pauses are nobody else's"
 
 
-def test_a_start_on_a_disk_that_is_read_only_or_full_holds_until_it_is_not(small_disk: Path) -> None:
-    """The folder of the database alone is on the sick disk; the demo's market lives beside it."""
-    demo = Demo(small_disk.parent, dict(SETTINGS, store__folder=str(small_disk)))
-    try:
-        demo.start()
-        demo.wait_ready()
-        demo.end()
-        subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    finally:
-        demo.clean_up()
+@pytest.fixture
+def sick_disk(demo: Demo) -> Iterator[Path]:
+    """A disk of its own for the agent's folder; the demo's market lives beside it. Needs the right to mount."""
+    market = demo.folder / "market"
+    market.mkdir()
+    demo.data.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(demo.data)], check=False, capture_output=True
+    )
+    if made.returncode:
+        pytest.skip("mounting a small disk needs root")
+    (demo.data / "sandbox").symlink_to(market)
+    yield demo.data
+    demo.clean_up()
+    subprocess.run(["umount", "-l", str(demo.data)], check=True)
+
+
+def read_only(disk: Path, *, sick: bool) -> None:
+    subprocess.run(["mount", "-o", f"remount,{'ro' if sick else 'rw'}", str(disk)], check=True)
+
+
+def full(disk: Path, *, sick: bool) -> None:
+    filler = disk / "filler"
+    if not sick:
+        filler.unlink()
+        return
+    with filler.open("wb", buffering=0) as file:
+        try:
+            while file.write(bytes(1 << 12)):
+                pass
+        except OSError:
+            pass
+
+
+@pytest.mark.parametrize("fall", [read_only, full])
+def test_a_start_on_a_sick_disk_holds_until_it_is_cured(demo: Demo, sick_disk: Path, fall: Callable[..., None]) -> None:
+    demo.start()
+    demo.wait_ready()
+    ask = Client(demo)
+    assert ask.json("POST", "/api/v1/autonomy/tiktok", {"level": "watch", "reason": "mine alone"})[0] == 200
+    demo.wait("/ready", lambda status, body: any(each["kind"] == "adjust_bid" for each in demo.effects()))
+    demo.end()
+    before = len(demo.effects())
+    fall(sick_disk, sick=True)
+    demo.start()
+    demo.wait("/ready", holds)
+    demo.wait("/ready", lambda status, body: len(demo.effects()) > before)
+    assert ask.json("POST", "/admin/kill-switch", {"on": True, "reason": "seen on the page"})[0] == 200
+    fall(sick_disk, sick=False)
+    demo.wait_ready()
+    assert "seen on the page" in ask.json("GET", "/admin/kill-switch")[1]["reason"]
+    cuts = demo.effects()[before:]
+    assert all(each["after"] < each["before"] for each in cuts), "nothing but cuts"
+    assert "tiktok" not in {each["platform"] for each in cuts}, "its level was read"
+    assert demo.end()[0] == 0
+    with closing(sqlite3.connect(demo.database)) as connection:
+        assert connection.execute("SELECT count(*) FROM external_edits").fetchone() == (0,)
+    assert run(demo, "ledger", "verify")[0] == 0

@@ -298,6 +298,28 @@ async def test_what_a_stand_in_was_told_counts(tmp_path: Path) -> None:
         assert "stop all" in agent.shield.kill_reason
 
 
+async def test_what_a_stand_in_paused_is_on_record_after_the_restore(tmp_path: Path) -> None:
+    async with Town(tmp_path) as town:
+        await town.start(backups=True)
+        await town.live(8)
+        name = await backed_up(town)
+        await town.close()
+        spoil(town)
+        await town.start(backups=True)
+        before = len(town.done())
+        await town.live(20)
+        paused = [each for each in town.done(before) if each.kind == "set_status"]
+        assert paused
+        await town.close()
+        put_back(town, name)
+        await town.start(backups=True)
+        await town.live(20)
+        pauses = town.rows("SELECT count(*) FROM intents WHERE kind = 'set_status' AND after = 0")
+        assert int(str(pauses[0][0])) == len(paused)
+        assert town.rows("SELECT campaign_id FROM external_edits WHERE lever = 'status'") == []
+    assert verify_file(town.database, town.head).ok
+
+
 @pytest.mark.parametrize(
     ("table", "columns"),
     [

@@ -55,7 +55,9 @@ async def turn_kill_switch(call: Call, body: KillSwitchBody) -> web.Response:
         return _switch(call, shield)
     if services.stand_in is not None and not body.on:
         raise Problem(
-            503, f"spending is not allowed again until a backup is restored: {services.stand_in}", "SAFE_HOLD"
+            503,
+            f"spending is not allowed again until the disk is cured or until a backup is restored: {services.stand_in}",
+            "SAFE_HOLD",
         )
     now = services.clock.now()
     recorded = True
