@@ -18,7 +18,7 @@ from kiki_agent.hooks.tasks import Work, work
 from kiki_agent.model import SECOND, Instant, Intent, IntentKind, Outcome, Receipt
 from kiki_agent.runtime.breaker import Breaker, BreakerRule, Circuit
 from kiki_agent.runtime.clock import Clock
-from kiki_agent.runtime.limiter import Limiter, Priority, RateLimit, VendorWord, spacing
+from kiki_agent.runtime.limiter import Limiter, Patience, Priority, RateLimit, VendorWord, spacing
 
 NOT_SENT: Final = frozenset({"NOT_SENT"})
 """Reasons of refusals that came from the way, not from the vendor."""
@@ -115,7 +115,7 @@ class Guard:
         self.chance = chance("retry")
         self._tell = tell
         self._observe = observe
-        self._waits = {READ: 0, WRITE: 0}
+        self._waits = {READ: Patience(), WRITE: Patience()}
         """Instants named by RateLimited answers, by class of operation."""
         self._last_read = 0
         self._last_failure = {READ: "", WRITE: ""}
@@ -177,12 +177,15 @@ class Guard:
         now = self.clock.now()
         if seconds:
             self._note_duration(seconds)
+        if self.hints.crossed(now):
+            self._tell("quota", {"connector": self.connector, "usage": self.hints.usage})
+        patience = self._waits[WRITE if verb.writes else READ]
         if isinstance(answer, RateLimited):
             if not isinstance(answer, Held):
-                kind = WRITE if verb.writes else READ
-                self._waits[kind] = max(self._waits[kind], min(answer.retry_at, now + 86_400 * SECOND))
+                patience.refuse(now, answer.retry_at)
             self.withdraw(let_in)
             return
+        patience.welcome()
         if let_in.breaker is None or self.rule is None:
             return
         ok = not is_failure(verb, answer)
@@ -294,9 +297,9 @@ class Guard:
         if is_cut:
             free_at = 0  # the vendor may refuse a stop of spending, but it is asked; our own count still binds
         elif verb.writes:
-            free_at = max(self._waits[WRITE], self.hints.free_at(now, now - USUAL_GAP, 0))
+            free_at = max(self._waits[WRITE].left_alone_until(now), self.hints.free_at(now, now - USUAL_GAP, 0))
         else:
-            free_at = self._read_free_at(now) if priority is Priority.READ else self._waits[READ]
+            free_at = self._read_free_at(now) if priority is Priority.READ else self._waits[READ].left_alone_until(now)
         if self.limiter is not None:
             free_at = max(free_at, self.limiter.window_free_at(now, priority))
         if free_at > now:
@@ -304,13 +307,14 @@ class Guard:
             raise self._limited(now, free_at)
 
     def _write_free_at(self, now: Instant, priority: Priority) -> int:
-        free_at = max(self._waits[WRITE], self.hints.free_at(now, now - USUAL_GAP, 0))
+        free_at = max(self._waits[WRITE].left_alone_until(now), self.hints.free_at(now, now - USUAL_GAP, 0))
         return free_at if self.limiter is None else max(free_at, self.limiter.window_free_at(now, priority))
 
     def _read_free_at(self, now: Instant) -> int:
         limiter = self.limiter
+        self._last_read = min(self._last_read, now)  # a clock that was put back holds no read
         gap = USUAL_GAP if limiter is None else limiter.window // limiter.room(Priority.READ)
-        free_at = max(self._waits[READ], self.hints.free_at(now, self._last_read, gap))
+        free_at = max(self._waits[READ].left_alone_until(now), self.hints.free_at(now, self._last_read, gap))
         if limiter is None:
             return free_at
         used = limiter.used(now) / limiter.room(Priority.READ)

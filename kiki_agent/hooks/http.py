@@ -98,7 +98,7 @@ def retry_at(value: str | None, now: Instant) -> Instant | None:
     else:
         try:
             moment = parsedate_to_datetime(text)
-        except ValueError:
+        except (ValueError, OverflowError):  # the latter for a time zone of many digits
             return None
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)

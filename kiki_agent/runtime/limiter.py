@@ -22,6 +22,10 @@ CHANGE_SHARE: Final = 20
 """A twentieth of the window is kept from changes that raise spend, for stops and for single bids."""
 ALARM_PERMILLE: Final = 900
 REARM_PERMILLE: Final = 700
+MOST_PAUSE_S: Final = 60
+"""The longest pause after a refusal that names no instant."""
+DAY: Final = 86_400 * SECOND
+"""Nobody is left alone for longer at one asking, and what goes on being short is told again after it."""
 
 
 class Priority(IntEnum):
@@ -62,7 +66,6 @@ class Limiter:
 
     __slots__ = (
         "_alarm_at",
-        "_alarmed",
         "_burst",
         "_head",
         "_newest",
@@ -70,6 +73,7 @@ class Limiter:
         "_rooms",
         "_size",
         "_times",
+        "_told_at",
         "_window",
         "limit",
     )
@@ -78,7 +82,7 @@ class Limiter:
         self._times = array("q", [_NEVER])
         self._head = 0
         self._newest = _NEVER
-        self._alarmed = False
+        self._told_at = _NEVER
         self.configure(limit)
 
     def configure(self, limit: RateLimit) -> None:
@@ -126,13 +130,16 @@ class Limiter:
         return self._times[self._head - self._rooms[priority]] + self._window
 
     def crossed(self, now: int) -> bool:
-        """Whether nine tenths of the window are used for the first time since it was last below seven tenths."""
+        """Whether nine tenths of the window are used, and nobody was told since it was last below seven tenths, nor
+        within a day."""
         times, head, oldest = self._times, self._head, now - self._window
         if times[head - self._alarm_at] > oldest:
-            told, self._alarmed = self._alarmed, True
-            return not told
-        if self._alarmed and times[head - self._rearm_at] <= oldest:
-            self._alarmed = False
+            if now - self._told_at < DAY:
+                return False
+            self._told_at = now
+            return True
+        if self._told_at != _NEVER and times[head - self._rearm_at] <= oldest:
+            self._told_at = _NEVER
         return False
 
     def used(self, now: int) -> int:
@@ -158,7 +165,6 @@ class Limiter:
         for at in sorted(min(each, now) for each in instants[-self._size :]):
             self._times[self._head] = self._newest = at
             self._head = (self._head + 1) % self._size
-        self._alarmed = self._times[self._head - self._alarm_at] > now - self._window
 
     def room(self, priority: int) -> int:
         """Most calls of the window that a priority may use up."""
@@ -185,47 +191,100 @@ class Limiter:
         self._newest = now
 
 
-class VendorWord:
+class Patience:
+    """An instant before which the vendor wants no call: at most a day after it asked, however far ahead it spoke.
+
+    A clock that is put back takes it along, so that nobody waits longer than was asked.
+    """
+
+    __slots__ = ("_asked_at", "_refusals", "retry_at")
+
+    def __init__(self) -> None:
+        self._asked_at = 0
+        self._refusals = 0
+        self.retry_at = 0
+
+    def ask(self, now: int, until: int) -> None:
+        """The vendor asks at `now` to be left alone until then; what it asked before goes on holding."""
+        self.retry_at = max(self.left_alone_until(now), min(until, now + DAY))
+        self._asked_at = now
+
+    def refuse(self, now: int, until: int) -> None:
+        """A call was refused for its number. An instant that is not ahead names none: then it is 1, 2, 4 ... 60 s."""
+        if until <= now:
+            until = now + min(2**self._refusals, MOST_PAUSE_S) * SECOND
+            self._refusals = min(self._refusals + 1, 6)
+        self.ask(now, until)
+
+    def welcome(self) -> None:
+        """A call was not refused for its number."""
+        self._refusals = 0
+
+    def left_alone_until(self, now: int) -> int:
+        """The instant; at most `now` when nothing is asked."""
+        if now < self._asked_at:
+            self.retry_at = max(0, self.retry_at - self._asked_at + now)
+            self._asked_at = now
+        return self.retry_at
+
+
+class VendorWord(Patience):
     """What the vendor says of its own patience: an instant before which it wants nothing, and how much of a quota is
     in use. The latter is believed less and less with age, because without a call there is no newer word."""
 
-    __slots__ = ("retry_at", "span", "stop", "threshold", "usage", "usage_at")
+    __slots__ = ("_told_at", "span", "stop", "threshold", "usage", "usage_at")
 
     def __init__(self, *, span: int = 3_600 * SECOND, threshold: float = 0.75, stop: float = 0.95) -> None:
         """`span` microseconds after it was said a usage says nothing any more. From the share `threshold` on calls are
         spaced out, at `stop` they end."""
+        super().__init__()
         self.span = span
         self.threshold = threshold
         self.stop = stop
         self.usage = 0.0
         self.usage_at = 0
-        self.retry_at = 0
+        self._told_at = _NEVER
 
     def take(self, now: int, usage: float | None, retry_at: int | None) -> None:
         """Note what was said; nonsense is left out."""
         if usage is not None and 0 <= usage < 1_000:
             self.usage, self.usage_at = usage, now
         if retry_at is not None:
-            self.retry_at = max(self.retry_at, retry_at)
+            self.ask(now, retry_at)
+
+    def crossed(self, now: int) -> bool:
+        """As `Limiter.crossed`, of the quota the vendor speaks of."""
+        if self.usage * 1000 < REARM_PERMILLE and self._told_at == _NEVER:
+            return False
+        share = self.share(now) * 1000
+        if share >= ALARM_PERMILLE:
+            if now - self._told_at < DAY:
+                return False
+            self._told_at = now
+            return True
+        if share < REARM_PERMILLE:
+            self._told_at = _NEVER
+        return False
 
     def share(self, now: int) -> float:
         """The share of the quota that is taken as used at `now`."""
         age = now - self.usage_at
         if age <= 0:
+            self.usage_at = now  # a clock that was put back makes no word last longer
             return self.usage
         return max(0.0, min(self.usage, 1.0) * (1 - age / self.span))
 
     def free_at(self, now: int, last: int, gap: int) -> int:
         """The instant from which a call may go out when the last one was at `last` and `gap` microseconds are the
         usual pace; at most `now` when it may."""
-        free_at = self.retry_at
+        free_at = self.left_alone_until(now)
         if self.usage < self.threshold:
             return free_at
         share = self.share(now)
         if share >= self.stop:
             until = self.usage_at + round(self.span * (1 - self.stop / min(self.usage, 1.0)))
             return max(free_at, until, now + 1)
-        return max(free_at, last + spacing(gap, share, self.threshold, self.stop))
+        return max(free_at, min(last, now) + spacing(gap, share, self.threshold, self.stop))
 
 
 def spacing(gap: int, share: float, threshold: float, stop: float) -> int:

@@ -238,6 +238,7 @@ def test_an_error_shows_neither_user_nor_query() -> None:
         ("-5", None),
         ("1.5", None),
         ("٣", None),
+        ("Sat, 31 Jan 2026 12:01:00 +99999999999999999999", None),
     ],
 )
 def test_retry_after(value: str | None, expected: int | None) -> None:

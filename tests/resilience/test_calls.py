@@ -146,6 +146,44 @@ async def test_a_vendor_that_asks_for_patience_is_left_alone_until_then(tmp_path
         assert guard_of(rig).breakers["read"].failures == 0, "a wish for patience is no failure"
 
 
+@pytest.mark.parametrize("after", ["0", "soon", "", "Sat, 21 Nov 2020 10:00:00 GMT", "1" + "0" * 30 + "x"])
+async def test_a_vendor_that_names_no_time_is_not_asked_again_at_once(tmp_path: Path, after: str) -> None:
+    async with running(tmp_path, META) as rig:
+        vendor = rig.vendors["meta"]
+        vendor.fault, vendor.retry_after = "429", after
+        for seconds, asked in ((0, 1), (0.5, 1), (1, 2), (2.5, 2), (3.5, 3)):
+            rig.clock.ahead = round(seconds * 1_000_000)
+            with pytest.raises(RateLimited):
+                await ask(rig)
+            assert len(vendor.asked) == asked
+
+
+async def test_a_clock_put_back_holds_no_call_for_longer(tmp_path: Path) -> None:
+    async with running(tmp_path, META) as rig:
+        vendor = rig.vendors["meta"]
+        await ask(rig)
+        rig.clock.ahead = -3_600_000_000
+        await ask(rig)
+        vendor.fault, vendor.retry_after = "429", "40"
+        with pytest.raises(RateLimited):
+            await ask(rig)
+        vendor.fault = ""
+        rig.clock.ahead -= 3_600_000_000
+        with pytest.raises(RateLimited, match="nothing was sent"):
+            await ask(rig)
+        rig.clock.ahead += 41_000_000
+        await ask(rig)
+
+
+async def test_nine_tenths_of_a_quota_the_vendor_counts_are_told_once(tmp_path: Path) -> None:
+    async with running(tmp_path, META) as rig:
+        told = rig.signals.subscribe(("quota",))
+        for usage in (0.5, 0.91, 0.92, 0.93):
+            guard_of(rig).hints.take(rig.clock.now(), usage, None)
+            await write(rig, intent(1, 0))
+        assert [each.data for each in told.drain()] == [{"connector": "meta", "usage": 0.91}]
+
+
 async def test_usage_the_vendor_tells_of_slows_reads_and_stops_them_near_the_end(tmp_path: Path) -> None:
     async with running(tmp_path, META) as rig:
         guard = guard_of(rig)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kiki_agent.runtime.limiter import SECOND, Limiter, Priority, RateLimit, VendorWord, spacing
+from kiki_agent.runtime.limiter import SECOND, Limiter, Patience, Priority, RateLimit, VendorWord, spacing
 
 T0 = 1_790_000_000_000_000
 
@@ -239,3 +239,61 @@ def test_calls_that_seem_to_lie_ahead_count_as_made_now() -> None:
     limiter.restore([T0 + 3_600 * SECOND] * 3, T0)
     assert limiter.used(T0) == 3
     assert limiter.take(T0 + 60 * SECOND) == 0
+
+
+def test_what_stays_short_is_told_again_the_next_day_and_not_before() -> None:
+    limiter = Limiter(RateLimit(10, 2 * 86_400))
+    for index in range(9):
+        limiter.take(T0 + index)
+    told = [hour for hour in range(48) if limiter.crossed(T0 + 10 + hour * 3_600 * SECOND)]
+    assert told == [0, 24]
+
+
+def test_a_quota_only_the_vendor_counts_is_told_once_a_crossing_and_again_the_next_day() -> None:
+    word = VendorWord(span=3_600 * SECOND)
+    told = []
+    for minute in range(26 * 60):
+        now = T0 + minute * 60 * SECOND
+        word.take(now, 0.93 if minute else 0.2, None)
+        if word.crossed(now):
+            told.append(minute)
+    assert told == [1, 1 + 24 * 60]
+    later = T0 + 26 * 3_600 * SECOND
+    word.take(later, 0.5, None)
+    assert not word.crossed(later)
+    word.take(later + 1, 0.95, None)
+    assert word.crossed(later + 1), "it was clearly below meanwhile"
+
+
+def test_nobody_is_left_alone_for_more_than_a_day() -> None:
+    word = VendorWord()
+    word.take(T0, None, T0 + 400 * 86_400 * SECOND)
+    assert word.free_at(T0, T0, SECOND) == T0 + 86_400 * SECOND
+
+
+@given(st.integers(0, 40), st.integers(1, 10**7))
+def test_a_clock_put_back_makes_no_wait_longer(waited_s: int, back_s: int) -> None:
+    word = VendorWord()
+    word.take(T0, None, T0 + 40 * SECOND)
+    now = T0 + (waited_s - back_s) * SECOND
+    assert word.free_at(now, T0, SECOND) - now <= 40 * SECOND
+    word.take(T0, 1.0, None)
+    assert word.free_at(now, T0, SECOND) - now <= max(40 * SECOND, word.span // 20)
+    word.take(T0, 0.85, None)
+    assert word.free_at(now, T0, SECOND) - now <= 40 * SECOND
+
+
+def test_a_refusal_that_names_no_instant_is_followed_by_a_longer_pause_each_time() -> None:
+    patience = Patience()
+    now, pauses = T0, []
+    for _ in range(8):
+        patience.refuse(now, now - 5)
+        pauses.append((patience.left_alone_until(now) - now) // SECOND)
+        now = patience.left_alone_until(now)
+    assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
+    patience.refuse(now, now + 7 * SECOND)
+    assert patience.left_alone_until(now) == now + 7 * SECOND
+    patience.welcome()
+    now += 7 * SECOND
+    patience.refuse(now, 0)
+    assert patience.left_alone_until(now) == now + SECOND
