@@ -15,9 +15,8 @@ PROJECT := pyproject.toml plugins $(wildcard plugins/*/__init__.py)
 help: ## show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: $(VENV)/.runtime ## install what the agent needs and start the demo on http://127.0.0.1:8080/
-	@echo "Starting the demo; look at http://127.0.0.1:8080/ - Ctrl-C ends it."
-	@exec $(BIN)/kiki-agent demo
+run: $(VENV)/.runtime ## install what the agent needs and start the demo, which says where its page is (ARGS="--speed 60")
+	@exec $(BIN)/kiki-agent demo $(ARGS)
 
 test: lint system-packages image-packages ## install everything, check style and types, run all tests
 	$(BIN)/python -m pytest $(ARGS)
