@@ -111,6 +111,68 @@ WindowAgainstList.TestCase.settings = settings(max_examples=50, stateful_step_co
 TestWindowAgainstList = WindowAgainstList.TestCase
 
 
+STEADY = st.lists(
+    st.tuples(st.sampled_from([0, 0, 1, 1, 2, 20]), st.integers(0, 9), st.integers(0, 40), st.integers(0, 3)),
+    min_size=40,
+    max_size=80,
+)
+"""Steps of time, none long but the last kind, what is spent, up to which limit, and by which call."""
+
+
+@settings(max_examples=300, deadline=None)
+@given(story=STEADY)
+def test_records_that_leave_one_by_one_leave_when_a_list_lets_them_go(story: list[tuple[int, int, int, int]]) -> None:
+    span, now = 20, 1_000
+    window = SlidingWindow(span)
+    model: list[tuple[int, int]] = []
+    for step, amount, limit, way in story:
+        now += step
+        model = [(at, each) for at, each in model if now < at + span]
+        if way == 0:
+            assert window.advance(now) == sum(each for _, each in model)
+        elif way == 1:
+            window.record(now, amount)
+            model.append((now, amount))
+        else:
+            fits = sum(each for _, each in model) + amount <= limit
+            assert window.try_spend(now, amount, limit) is fits
+            if fits:
+                model.append((now, amount))
+        assert list(window.records()) == model
+        assert (window.total, window.count) == (sum(each for _, each in model), len(model))
+
+
+def test_after_an_empty_window_no_record_leaves_early() -> None:
+    window = SlidingWindow(20)
+    window.advance(1_000)
+    assert window.try_spend(1_002, 5, 10)
+    assert window.try_spend(1_002, 5, 10)
+    for now in range(1_003, 1_022):
+        assert not window.try_spend(now, 1, 10), now
+    assert window.try_spend(1_022, 10, 10)
+
+
+def test_one_record_freed_by_a_long_step_is_back_when_the_clock_is() -> None:
+    window = SlidingWindow(20)
+    window.record(1_000, 7)
+    window.record(1_015, 1)
+    assert window.try_spend(1_025, 1, 2)
+    assert window.advance(1_016) == 9
+
+
+def test_memory_follows_what_the_window_holds_and_not_what_it_has_held() -> None:
+    window = SlidingWindow(SPAN)
+    for number in range(20_000):
+        window.record(1_000 + number // 100, 1)
+    assert window.count == 20_000
+    for number in range(2_000):
+        assert window.try_spend(10_000 + 10 * number, 1, 100)
+    assert window.count == 60
+    for number in range(30_000):  # room is made anew when the old is used up, and is as small as what counts then
+        assert window.try_spend(40_000 + 10 * number, 1, 100)
+    assert len(window._times) <= 256
+
+
 def test_a_spend_counts_until_just_before_its_span_has_passed() -> None:
     window = SlidingWindow(SPAN)
     window.record(1_000, 7)
