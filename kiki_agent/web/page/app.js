@@ -127,7 +127,9 @@
     if (bidding.state === "off") cannot(at("bidding"), "not started yet");
     else can(at("bidding"), Format.count(active), active === 1 ? "campaign on" : "campaigns on");
     const words = { failing: "failing, tried again", faulted: "does not run", paused: "paused by a person" }[bidding.state];
-    if (bidding.last_success) {
+    if (view.speed > 2 && bidding.last_success && !words) {  // the age would be that of this page, not of the decision
+      note("bidding-note", `decides every ${span(bidding.interval_s)} of simulated time`);
+    } else if (bidding.last_success) {
       note("bidding-note", `${words ? `${words} · ` : ""}decided `, aged(bidding.last_success), `, every ${span(bidding.interval_s)}`);
     } else say(at("bidding-note"), words || "no decision yet");
   }

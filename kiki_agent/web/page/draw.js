@@ -60,8 +60,9 @@ const Draw = (() => {
     box.setAttribute("aria-label", label);
   }
 
-  /* A line through the last values; gaps where nothing could be said. */
-  function spark(box, values, label) {
+  /* A line through the last values, from the first that is known; gaps where nothing could be said. */
+  function spark(box, history, label) {
+    const values = history.slice(Math.max(0, history.findIndex((value) => value !== null)));
     const known = values.filter((value) => value !== null);
     const key = values.join();
     if (box.dataset.key === key) return;
