@@ -51,7 +51,15 @@ _log = get_logger("accounts")
 class Accounts:
     """Everything the platforms stated. Written by the pollers and by confirmed receipts, read by all others."""
 
-    def __init__(self, store: Store, accounts: Sequence[Account], lookback_days: int, now: Instant) -> None:
+    def __init__(
+        self,
+        store: Store,
+        accounts: Sequence[Account],
+        lookback_days: int,
+        now: Instant,
+        day_cap: Callable[[str], int | None] = lambda connector: None,
+    ) -> None:
+        """`day_cap(connector)` is what the connector may spend a day at present."""
         self._store = store
         self._loop = asyncio.get_running_loop()
         self.accounts = {each.connector: each for each in sorted(accounts, key=lambda each: each.connector)}
@@ -75,6 +83,7 @@ class Accounts:
         self.levers = Levers()
         self.on_outside: Callable[[Sequence[OutsideEdit], Instant], None] = lambda edits, now: None
         """Hears of changes at the platforms that were not the agent's."""
+        self._day_cap = day_cap
         self._now = now
         self._confirmed_at: dict[tuple[str, str], int] = {}
         self._grid = DayGrid(max(KEPT_DAYS, lookback_days + 7))
@@ -85,9 +94,18 @@ class Accounts:
         self._spoke_at: dict[str, Instant] = dict.fromkeys(self.connectors, now)
 
     @classmethod
-    async def open(cls, store: Store, accounts: Sequence[Account], *, lookback_days: int, now: Instant) -> Accounts:
+    async def open(
+        cls,
+        store: Store,
+        accounts: Sequence[Account],
+        *,
+        lookback_days: int,
+        now: Instant,
+        day_cap: Callable[[str], int | None] = lambda connector: None,
+    ) -> Accounts:
         """Know again what the last agent on this database knew."""
-        self = cls(store, accounts, lookback_days, now)
+        self = cls(store, accounts, lookback_days, now, day_cap)
+        self._mind_caps()
         first_day = (date.fromisoformat(local_day(now, "UTC")) - timedelta(days=self._grid.width)).isoformat()
         known = await store.read(partial(records.read_all, first_day=first_day))
         mine = [each for each in known.campaigns if each.connector in self.accounts]
@@ -190,6 +208,7 @@ class Accounts:
     def roll(self, now: Instant) -> None:
         """Begin new account days that are due; a day never begins twice, whatever the clock does."""
         self._now = now
+        self._mind_caps()
         if now < self._next_day:
             return
         for number, connector in enumerate(self.connectors):
@@ -228,6 +247,7 @@ class Accounts:
                 believed[each.campaign_id] = before
             elif each == before and (connector, each.campaign_id) not in self.levers.unjudged:
                 believed[each.campaign_id] = each
+                self.levers.doubted.discard((connector, each.campaign_id))
             else:
                 believed[each.campaign_id], edits = self.levers.judge(each, now)
                 outside += edits
@@ -342,6 +362,13 @@ class Accounts:
 
     # -- inside --------------------------------------------------------------------------------------------------
 
+    def _mind_caps(self) -> None:
+        known, ask = self.table.day_caps, self._day_cap
+        for connector in self.connectors:
+            cap = ask(connector)
+            if known.get(connector) != cap:
+                self.table.plan_within(connector, cap)
+
     def _expect(self, row: int, before: int, after: int) -> None:
         """Let the rates follow a new bid until reports tell."""
         table = self.table
@@ -360,7 +387,7 @@ class Accounts:
             low, high = self.table.bounds[connector]
             self.table.spend_as_of[low:high] = self._state[connector].spend_as_of
             fresh = np.flatnonzero(origin[low:high] < 0) + low
-            even = self.table.daily_budget_micros[fresh]
+            even = self.table.most_a_day(connector)[fresh - low]
             self.table.mean_rate_per_ks[fresh] = even * 1_000 // 86_400
             self.table.spend_rate_micros_per_s[fresh] = even // 86_400 + 1
 
@@ -376,9 +403,7 @@ class Accounts:
         mean = table.mean_rate_per_ks[low:high]
         if span >= spend.SHORTEST and since > 0:
             mean[:] = spend.smoothed_rates(mean, delta, span)
-            table.spend_rate_micros_per_s[low:high] = spend.upper_rates(
-                mean, delta, span, table.daily_budget_micros[low:high]
-            )
+            table.spend_rate_micros_per_s[low:high] = spend.upper_rates(mean, delta, span, table.most_a_day(connector))
         if as_of >= start:
             table.spend_today_micros[low:high] = spent
             state.spend_date = today
@@ -401,7 +426,7 @@ class Accounts:
             self.table.mean_rate_per_ks[low:high],
             np.zeros(high - low, dtype=np.int64),
             spend.SHORTEST,
-            self.table.daily_budget_micros[low:high],
+            self.table.most_a_day(connector),
         )
 
     def _snapshot(self, connector: str) -> ReportState:

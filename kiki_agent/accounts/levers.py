@@ -95,6 +95,9 @@ class Levers:
         """Whether a change of ours for a campaign, or for the budget it shares, is under way or unknown."""
         self.unjudged: set[tuple[str, str]] = set()
         """Campaigns of which a difference could not be judged yet."""
+        self.doubted: set[tuple[str, str]] = set()
+        """Campaigns that we stopped, and that the last read showed as running: an old statement, or somebody resumed
+        them. Which of both is not known while a platform may state what stood before."""
         self._known: dict[LeverKey, int] = {}
         self._ours: dict[LeverKey, list[tuple[Instant, int]]] = {}
         self._placed: dict[LeverKey, int] = {}
@@ -113,6 +116,7 @@ class Levers:
         """A campaign is no longer there."""
         for lever in (Lever.BID, Lever.STATUS):
             self._known.pop((campaign.connector, campaign.campaign_id, lever), None)
+        self.doubted.discard((campaign.connector, campaign.campaign_id))
 
     def confirmed(self, intent: Intent, campaign: Campaign, now: Instant) -> None:
         """A change of ours is in force. `now` is when it was settled."""
@@ -122,13 +126,17 @@ class Levers:
         if intent.kind is IntentKind.PLACE_BID:  # some platforms take a placed bid as the bid level, others do not
             self._placed[key] = intent.after
             return
+        if before == intent.after:  # sent again; a late read still shows what stood before the first time
+            before = intent.before
         self._ours.setdefault(key, []).append((now, before))
         self._known[key] = intent.after
+        if lever is Lever.STATUS:
+            self.doubted.discard((intent.connector, intent.campaign_id))
 
     def judge(self, stated: Campaign, now: Instant) -> tuple[Campaign, list[OutsideEdit]]:
         """What to believe of a statement, and the edits of others in it."""
         believed, edits = stated, []
-        unclear = False
+        unclear = doubted = False
         for lever in Lever:
             key = (stated.connector, entity_of(stated, lever), lever)
             value, known = value_of(stated, lever), self._known.get(key)
@@ -141,11 +149,13 @@ class Levers:
                 self._known[key] = value
             elif value in self._recent(key, now):
                 believed = with_value(believed, lever, known)
+                doubted = doubted or (lever is Lever.STATUS and value > known)
             else:
                 self._known[key] = value
                 self._ours.pop(key, None)
                 edits.append(OutsideEdit(stated.connector, stated.campaign_id, key[1], lever, known, value, now))
         (self.unjudged.add if unclear else self.unjudged.discard)((stated.connector, stated.campaign_id))
+        (self.doubted.add if doubted else self.doubted.discard)((stated.connector, stated.campaign_id))
         return believed, edits
 
     def _recent(self, key: LeverKey, now: Instant) -> set[int]:

@@ -26,6 +26,16 @@ _REMEMBERED = (
 )
 
 
+def even_level(parts: Ints, most: int) -> int:
+    """The largest amount to which parts have to be cut so that together they stay within `most`."""
+    left, many = most, len(parts)
+    for part in np.sort(parts).tolist():
+        if part * many >= left:
+            return left // many
+        left, many = left - part, many - 1
+    return int(parts.max(initial=0))
+
+
 class CampaignTable:
     """What is known about each campaign, as columns of n rows. Readers take the arrays; only `Accounts` writes them."""
 
@@ -40,6 +50,8 @@ class CampaignTable:
         self.index: dict[tuple[str, str], int] = {}
         self.bounds: dict[str, tuple[int, int]] = dict.fromkeys(self.connectors, (0, 0))
         """First row and row after the last of each connector."""
+        self.day_caps: dict[str, int | None] = {}
+        """What each connector may spend a day; plans are made within it."""
         self._allocate(0)
 
     def _allocate(self, n: int) -> None:
@@ -53,7 +65,10 @@ class CampaignTable:
         self.owns_budget: Flags = np.ones(n, dtype=np.uint8)
         """1 for one campaign of each budget, so that sums count every budget once."""
         self.pace_budget_micros: Ints = np.zeros(n, dtype=np.int64)
-        """The part of the daily budget the campaign plans its day with: an even part of a shared one."""
+        """The part of the daily budget the campaign plans its day with: an even part of a shared one, and no more than
+        fits with the others into the cap of the connector's day."""
+        self._part_micros: Ints = np.zeros(n, dtype=np.int64)
+        """The same before the cap."""
         self.steers_bid: Flags = np.ones(n, dtype=np.uint8)
         """1 when the platform takes bids for the campaign."""
         self.bid_micros: Ints = np.zeros(n, dtype=np.int64)
@@ -112,6 +127,7 @@ class CampaignTable:
         """State a known campaign anew."""
         if self.rows[row] != campaign:
             before = self.rows[row]
+            part, runs = int(self._part_micros[row]), self._may_run(row)
             regrouped = before.budget_id != campaign.budget_id or (
                 campaign.budget_id != ""
                 and (before.status, before.daily_budget_micros) != (campaign.status, campaign.daily_budget_micros)
@@ -122,7 +138,22 @@ class CampaignTable:
                 self.held[row] = 0
             if regrouped:
                 self._share_out()
+            elif (part, runs) != (int(self._part_micros[row]), self._may_run(row)):
+                self._fit(campaign.connector)
             self.facts += 1
+
+    def plan_within(self, connector: str, day_cap_micros: int | None) -> None:
+        """Let the campaigns of a connector plan their day within its cap."""
+        if self.day_caps.get(connector) != day_cap_micros:
+            self.day_caps[connector] = day_cap_micros
+            self._fit(connector)
+            self.facts += 1
+
+    def most_a_day(self, connector: str) -> Ints:
+        """What each campaign of a connector can be expected to spend a day: its budget, and never above the cap."""
+        low, high = self.bounds[connector]
+        budgets, cap = self.daily_budget_micros[low:high], self.day_caps.get(connector)
+        return budgets if cap is None else np.minimum(budgets, cap)
 
     def set_bid(self, row: int, bid_micros: int) -> None:
         """The platform confirmed a bid."""
@@ -148,20 +179,34 @@ class CampaignTable:
         self.held[row] = 1 if by_us and not active else 0
         if self.rows[row].budget_id:
             self._share_out()
+        else:
+            self._fit(self.rows[row].connector)
 
     def _share_out(self) -> None:
         """Divide shared budgets: the first row that runs stands for each, and all plan with a part."""
         groups: dict[tuple[str, str], list[int]] = {}
         for row, each in enumerate(self.rows):
             self.owns_budget[row] = 1
-            self.pace_budget_micros[row] = each.daily_budget_micros
+            self._part_micros[row] = each.daily_budget_micros
             if each.budget_id:
                 groups.setdefault((each.connector, each.budget_id), []).append(row)
         for rows in groups.values():
             running = [row for row in rows if self._may_run(row)]
             self.owns_budget[rows] = 0
             self.owns_budget[(running or rows)[0]] = 1
-            self.pace_budget_micros[running] //= max(1, len(running))
+            self._part_micros[running] //= max(1, len(running))
+        for connector in self.connectors:
+            self._fit(connector)
+
+    def _fit(self, connector: str) -> None:
+        """Plan with no more than the day's cap: the largest parts give way first, so that one takes no other's."""
+        low, high = self.bounds[connector]
+        parts, cap = self._part_micros[low:high], self.day_caps.get(connector)
+        planned = self.pace_budget_micros[low:high]
+        planned[:] = parts
+        runs = (self.active[low:high] | self.held[low:high]).astype(bool)
+        if cap is not None and int(parts[runs].sum()) > cap:
+            planned[runs] = np.minimum(parts[runs], even_level(parts[runs], cap))
 
     def _may_run(self, row: int) -> bool:
         return bool(self.active[row] or self.held[row])
@@ -170,7 +215,7 @@ class CampaignTable:
         self.active[row] = campaign.status is CampaignStatus.ACTIVE
         self.daily_budget_micros[row] = campaign.daily_budget_micros
         if not campaign.budget_id:
-            self.pace_budget_micros[row] = campaign.daily_budget_micros
+            self._part_micros[row] = campaign.daily_budget_micros
         self.bid_micros[row] = campaign.bid_micros
         self.bid_step_micros[row] = campaign.bid_step_micros
         self.min_bid_micros[row] = campaign.min_bid_micros

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,9 @@ Flags = npt.NDArray[np.uint8]
 
 STOPPED = 900_000_000
 """A campaign stopped because its day is used up is looked at again after this many microseconds, or on the next day."""
+LASTING = 300_000_000
+"""What a cap lowered or stopped is raised again when more was permitted for so many microseconds without a break: room
+that comes and goes with the age of the figures is no room."""
 STEEP = 0.75
 """A bid that is to fall below this part of the one in force waits a third of the usual time only."""
 RETRY_CUT = 60_000_000
@@ -37,8 +40,9 @@ def settle(
 ) -> tuple[Ints, Flags]:
     """The bids and reasons that hold after this tick, given wishes, permits and what stood before.
 
-    A permit below the wish is cut to the platform's step. What the shield lowered stays lowered for `hold`
-    microseconds, so that a cap that leaves a little more or less on every tick does not move bids on every tick.
+    A permit below the wish is cut to the platform's step. What a cap lowered stays lowered for `hold` microseconds, and
+    until more was permitted for as long as `LASTING`: a cap that leaves a little more or less on every tick does not
+    move bids, nor stop and resume campaigns, on every tick. `standing` keeps since when.
     What halts a whole connector is the reason also where nothing was wished: then the pause is a safety cut.
     `day_start` is the first instant of the running account day of each connector.
     """
@@ -65,10 +69,14 @@ def _patience(
     A day is spent by an estimate, which the next report corrects: pausing and resuming with each of them would make a
     platform learn anew every minute.
     """
+    capped = _CAPPED[standing.reasons]
+    standing.tight_at[capped & (bids <= standing.bids)] = now
     stopped = (standing.bids == 0) & (standing.reasons != _WINDOW) & (standing.at >= day_start)
     enough = now - standing.at >= np.where(stopped, max(STOPPED, hold), hold)
+    bound = (standing.reasons == _WINDOW) | ((standing.reasons >= SHIELD) & (standing.at >= day_start))
+    enough &= ~bound | (now - standing.tight_at >= LASTING)
     no_less = (bids > standing.bids) | ((bids == standing.bids) & (standing.reasons >= SHIELD))
-    waits = _CAPPED[standing.reasons] & ~enough & no_less
+    waits = capped & ~enough & no_less
     if not waits.any():
         return bids, reasons
     return np.where(waits, standing.bids, bids), np.where(waits, standing.reasons, reasons)
@@ -93,7 +101,7 @@ _HALTS[
 class Standing:
     """The decisions that stand, one per campaign, in columns of n rows."""
 
-    __slots__ = ("at", "bids", "capped", "reasons")
+    __slots__ = ("at", "bids", "capped", "reasons", "tight_at")
 
     def __init__(self, n: int) -> None:
         self.bids: Ints = np.full(n, -1, dtype=np.int64)
@@ -101,6 +109,8 @@ class Standing:
         self.reasons: Flags = np.zeros(n, dtype=np.uint8)
         self.at: Ints = np.zeros(n, dtype=np.int64)
         """Nominal time of the tick that decided; 0 = never."""
+        self.tight_at: Ints = np.zeros(n, dtype=np.int64)
+        """Nominal time of the last tick in which a cap let no more stand than this."""
         self.capped = False
         """Whether any reason is a cap."""
 
@@ -113,13 +123,14 @@ class Standing:
         self.bids[rows] = bids[rows]
         self.reasons[rows] = reasons[rows]
         self.at[rows] = now
+        self.tight_at[rows] = now
         self.capped = bool(_CAPPED[self.reasons].any())
 
     def rearranged(self, old_rows: Ints) -> Standing:
         """For a table whose row i was row `old_rows[i]`, or -1."""
         other = Standing(len(old_rows))
         known = old_rows >= 0
-        for name in ("bids", "reasons", "at"):
+        for name in ("bids", "reasons", "at", "tight_at"):
             getattr(other, name)[known] = getattr(self, name)[old_rows[known]]
         other.capped = self.capped
         return other
@@ -148,12 +159,14 @@ def due_writes(
     gap: int,
     least_change: float,
     tried_at: Callable[[int], int],
+    doubted: Sequence[int] = (),
 ) -> list[Write]:
     """What rows low..high of a connector should be told now: the last decision counts, those between are forgotten.
 
     `gap` microseconds lie between two bid changes of a campaign and `least_change` is the smallest relative change
     worth a call; a stop, and a bid lowered by the shield, wait for neither. `tried_at(row)` is when the platform last
-    refused a change of the row, 0 = never.
+    refused a change of the row, 0 = never. `doubted` rows are ones we stopped that their platform states as running: a
+    stop that the shield still wants is sent again.
     """
     running = table.active[low:high] != 0
     in_force = np.where(running, table.bid_micros[low:high], 0)
@@ -164,6 +177,10 @@ def due_writes(
             _may_be_due(now, rows, targets, in_force, table.bid_set_at[low:high], standing.reasons[low:high], gap)
         ]
     writes: list[Write] = []
+    for row in doubted:
+        code = int(standing.reasons[row])
+        if standing.bids[row] == 0 and code >= SHIELD and not table.active[row] and now - tried_at(row) >= RETRY_CUT:
+            writes.append(Write(row, IntentKind.SET_STATUS, 1, 0, code, cut=True))
     for row in (rows + low).tolist():
         bid, target, code = int(table.bid_micros[row]), int(standing.bids[row]), int(standing.reasons[row])
         tried, runs = tried_at(row), bool(table.active[row])

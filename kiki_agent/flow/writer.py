@@ -100,6 +100,7 @@ class BidWriter(Loop):
             gap=self._gap,
             least_change=self._least_change,
             tried_at=self._tried_at,
+            doubted=self._doubted(),
         )
         if wait > 0:  # a stop of spending is tried all the same, but not again and again
             writes = [each for each in writes if each.cut] if now >= self._cut_due else []
@@ -127,6 +128,11 @@ class BidWriter(Loop):
     def _asked_to_wait(self, now: Instant) -> int:
         asked = self._patience.until(self.connector, now) if self._patience is not None else 0
         return max(asked, self._retry_at or 0) - now
+
+    def _doubted(self) -> list[int]:
+        """Rows of this connector that we stopped and that a read showed as running since."""
+        doubted, index = self._accounts.levers.doubted, self._accounts.table.index
+        return sorted(index[key] for key in doubted if key[0] == self.connector and key in index) if doubted else []
 
     def _tried_at(self, row: int) -> int:
         return self._tried.get(self._accounts.table.rows[row].campaign_id, 0)

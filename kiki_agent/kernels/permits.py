@@ -3,7 +3,8 @@
 A level is a bid set at a platform that spends by itself and reports later. It holds one exposure: the most it can
 spend until the next report tells, its upper spend rate times (age of the data + polling interval), at least one
 click, and never more than what is left of its daily budget. Exposures that together pass the room of their connector
-are scaled down with their bids, in sixteenths so that a bid does not change on every tick.
+are scaled down with their bids, in sixteenths so that a bid does not change on every tick. Before that, an exposure of
+more than half the room is cut to a fair part of it, so that one campaign does not take the others' place.
 """
 
 from __future__ import annotations
@@ -67,6 +68,43 @@ def steps_of(room: int, wanted: int) -> int:
     return STEPS * room // wanted
 
 
+def fair_part(room: int, wanted: int, k: int, connector: Column, claims: Column, reason: Flags) -> int:
+    """The most that one claim counts for: all of it while all fit, else an even part beside the others of its size.
+
+    With h claims above half the room each of them counts for 1 / (h + 1) of it, so a like part is left for the rest.
+    """
+    if wanted <= room:
+        return MOST_MICROS
+    half = room // 2
+    large = 0
+    others = 0
+    for i in range(len(connector)):
+        if reason[i] == PERMITTED and connector[i] == k:
+            if claims[i] > half:
+                large += 1
+            else:
+                others = 1
+    if large == 0:
+        return MOST_MICROS
+    return room // (large + others)
+
+
+def counted(k: int, most: int, connector: Column, claims: Column, reason: Flags) -> int:
+    """Sum of a connector's claims, none counted for more than `most`."""
+    together = 0
+    for i in range(len(connector)):
+        if reason[i] == PERMITTED and connector[i] == k:
+            together = min(MOST_MICROS * 64, together + min(most, int(claims[i])))
+    return together
+
+
+def cut_steps(claim: int, most: int, steps: int) -> int:
+    """How many sixteenths of one claim stand, when claims of `most` stand with `steps`."""
+    if claim <= most:
+        return steps
+    return most * steps // claim
+
+
 def refusal_of(active: int, wanted: int, least: int, budget: int, spent: int, rate: int, block: int) -> int:
     """Why a level may not stand whatever its connector has left, or 0."""
     if active == 0:
@@ -99,15 +137,22 @@ def grant(
 ) -> int:
     """Scale wished exposures, whose sums stand in `held`, into the room; returns how many levels stand."""
     standing = 0
+    fair = np.empty((len(room), 2), dtype=np.int64)
     for k in range(len(room)):
+        fair[k, 0] = fair_part(int(room[k, 0]), int(held[k, 0]), k, connector, exposure, reason)
+        fair[k, 1] = fair_part(int(room[k, 1]), int(held[k, 1]), k, connector, window_exposure, reason)
+        if fair[k, 0] < MOST_MICROS:
+            held[k, 0] = counted(k, int(fair[k, 0]), connector, exposure, reason)
+        if fair[k, 1] < MOST_MICROS:
+            held[k, 1] = counted(k, int(fair[k, 1]), connector, window_exposure, reason)
         held[k, 0] = steps_of(int(room[k, 0]), int(held[k, 0]))
         held[k, 1] = steps_of(int(room[k, 1]), int(held[k, 1]))
     for i in range(len(connector)):
         if reason[i] != PERMITTED:
             continue
         k = int(connector[i])
-        by_day = int(held[k, 0])
-        by_window = int(held[k, 1])
+        by_day = cut_steps(int(exposure[i]), int(fair[k, 0]), int(held[k, 0]))
+        by_window = cut_steps(int(window_exposure[i]), int(fair[k, 1]), int(held[k, 1]))
         wanted = int(wanted_bid[i])
         if by_day >= STEPS and by_window >= STEPS:
             bid[i] = wanted
@@ -138,7 +183,7 @@ def grant(
 @kernel(
     "int64(int64[::1], int64[::1], int64[::1], int64[::1], int64[::1], int64[::1], int64[::1], uint8[::1],"
     " int64[:,::1], int64, int64, int64[::1], int64[::1], int64[::1], uint8[::1], int64[:,::1])",
-    inline=(exposure_of, steps_of, refusal_of, grant),
+    inline=(exposure_of, steps_of, fair_part, counted, cut_steps, refusal_of, grant),
 )
 def permit(
     connector: Column,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kiki_agent.accounts import Lever
 from kiki_agent.accounts.levers import READ_BACK_GRACE, Levers
-from kiki_agent.model import SECOND, Campaign, CampaignStatus, Instant, Intent, IntentKind, intent_key
+from kiki_agent.model import MINUTE, SECOND, Campaign, CampaignStatus, Instant, Intent, IntentKind, intent_key
 
 from .platform import NOON, campaign
 
@@ -128,3 +128,22 @@ def test_every_edit_of_others_and_none_of_ours_is_seen(script: list[tuple[str, i
             assert seen(made, campaign("a", bid_micros=value), at) == expected
             if expected:
                 before, truth, stale = truth, value, {}
+
+
+def test_a_stop_that_a_read_contradicts_is_doubted_until_it_is_sent_again_or_confirmed() -> None:
+    made, stopped = levers(), replace(campaign("a"), status=CampaignStatus.PAUSED)
+    made.confirmed(ours(IntentKind.SET_STATUS, 1, 0), campaign("a"), NOON)
+    assert seen(made, stopped) == []
+    assert made.doubted == set()
+    assert seen(made, campaign("a"), NOON + MINUTE) == []  # not believed, but not forgotten either
+    assert made.doubted == {("meta", "a")}
+    assert seen(made, stopped, NOON + 2 * MINUTE) == []
+    assert made.doubted == set()
+    seen(made, campaign("a"), NOON + 3 * MINUTE)
+    again = NOON + 4 * MINUTE
+    made.confirmed(ours(IntentKind.SET_STATUS, 1, 0), stopped, Instant(again))
+    assert made.doubted == set()
+    # the second stop is as young as the second time it was sent: a late read still shows what stood before the first
+    assert seen(made, campaign("a"), again + READ_BACK_GRACE - 1) == []
+    assert seen(made, campaign("a"), again + READ_BACK_GRACE) == [(Lever.STATUS, 0, 1)]
+    assert made.doubted == set()

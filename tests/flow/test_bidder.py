@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kiki_agent.config import BiddingSettings
-from kiki_agent.flow.rule import Standing, settle
+from kiki_agent.flow.rule import LASTING, Standing, settle
 from kiki_agent.kernels import bids
 from kiki_agent.model import (
     HOUR,
@@ -278,10 +278,16 @@ async def test_what_the_shield_lowered_stays_on_the_platforms_step_and_is_patien
     assert after(1_003, 1_000_000, LevelReason.PERMITTED) == (650_000, 64 + LevelReason.DAILY_CAP)
     assert after(1_004, 500_000, LevelReason.WINDOW_CAP) == (500_000, 64 + LevelReason.WINDOW_CAP)
     assert after(1_005, 0, LevelReason.WINDOW_CAP) == (0, 64 + LevelReason.WINDOW_CAP)
-    assert after(1_200, 1_000_000, LevelReason.PERMITTED) == (1_000_000, bids.ON_PLAN)
-    assert after(1_300, 0, LevelReason.DAILY_CAP) == (0, 64 + LevelReason.DAILY_CAP)
-    assert after(2_000, 1_000_000, LevelReason.PERMITTED) == (0, 64 + LevelReason.DAILY_CAP)
-    assert after(1_300 + 900_000_000, 1_000_000, LevelReason.PERMITTED) == (1_000_000, bids.ON_PLAN)
+    stopped = (0, 64 + LevelReason.WINDOW_CAP)
+    assert after(LASTING, 1_000_000, LevelReason.PERMITTED) == stopped
+    assert after(LASTING + 900, 0, LevelReason.WINDOW_CAP) == stopped, "the room did not last"
+    assert after(LASTING + 1_005, 1_000_000, LevelReason.PERMITTED) == stopped
+    assert after(2 * LASTING + 899, 1_000_000, LevelReason.PERMITTED) == stopped
+    again = 2 * LASTING + 900
+    assert after(again, 1_000_000, LevelReason.PERMITTED) == (1_000_000, bids.ON_PLAN)
+    assert after(again + 100, 0, LevelReason.DAILY_CAP) == (0, 64 + LevelReason.DAILY_CAP)
+    assert after(again + 2_000, 1_000_000, LevelReason.PERMITTED) == (0, 64 + LevelReason.DAILY_CAP)
+    assert after(again + 100 + 900_000_000, 1_000_000, LevelReason.PERMITTED) == (1_000_000, bids.ON_PLAN)
 
 
 async def test_a_halt_is_the_reason_also_where_nothing_was_wished(make_rig: Make) -> None:

@@ -124,6 +124,20 @@ def test_levels_that_do_not_fit_are_lowered_in_proportion(rooms: tuple[int, int,
     assert (held[0, 0], standing) == (500, 10)
 
 
+@pytest.mark.parametrize("rooms", [(10_000, 10**9, 0), (10**9, 10_000, 0)])
+@pytest.mark.parametrize("large", [1, 2, 3])
+def test_a_few_huge_levels_do_not_take_the_place_of_the_others(rooms: tuple[int, int, int], large: int) -> None:
+    """Each of them gets a like part, and one such part is left for the rest."""
+    rows = [one(wanted=20_000, least=1, rate=0, budget=10**6) for _ in range(large)]
+    rows += [one(wanted=100, least=60, rate=0) for _ in range(10)]
+    bid, exposure, _, why, held, _ = decide(permit.twin, rows, [rooms])
+    assert bid[large:].tolist() == [100] * 10
+    assert set(why[large:].tolist()) == {LevelReason.PERMITTED}
+    assert len(set(exposure[:large].tolist())) == 1
+    assert 10_000 // (large + 1) * 0.6 <= exposure[0] <= 10_000 // (large + 1)
+    assert int(held.max()) <= 10_000
+
+
 def test_a_level_that_would_fall_below_the_minimum_is_paused() -> None:
     rows = [one(wanted=100, least=60, rate=0), one(wanted=100, least=40, rate=0)]
     bid, _, _, why, _, _ = decide(permit.twin, rows, [(100, 100, 0)])
