@@ -56,6 +56,8 @@ class House:
         self.budgets: Any = None
         """What stood before the agent did anything, after the vendors made some campaigns share a budget."""
         self.metrics = Metrics(process=False)
+        self.wires: list[InProcessHttp] = []
+        """The way to the market of each plugin of each process so far."""
 
     async def open(self) -> House:
         """Start a process of the agent."""
@@ -72,7 +74,7 @@ class House:
         world = World(
             self.clock,
             self.database,
-            lambda instance: InProcessHttp(self.service.handle, self.clock),
+            self._wire,
             synchronous="OFF",
             simulated=True,
             kill_folder=self.folder,
@@ -88,6 +90,10 @@ class House:
         self.client = TestClient(TestServer(create_app(self.services)))
         await self.client.start_server()
         return self
+
+    def _wire(self, instance: str) -> InProcessHttp:
+        self.wires.append(InProcessHttp(self.service.handle, self.clock))
+        return self.wires[-1]
 
     async def close(self) -> None:
         """End the process; the market lives on."""
