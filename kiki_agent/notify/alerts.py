@@ -21,6 +21,8 @@ _MARKERS = {
     Severity.CRITICAL: "\N{POLICE CARS REVOLVING LIGHT}",
 }
 """What a message starts with, so that its weight is seen at a glance (NTF-02)."""
+LONGEST_WAIT = 60 * MINUTE
+"""Between two tries to deliver an alert."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +115,9 @@ class Alerts:
             rows = connection.execute(
                 "SELECT n.notification_id, severity, title, message, created_at, metadata, attempts"
                 " FROM notification_deliveries d JOIN notifications n USING (notification_id)"
-                " WHERE status = 'pending' AND next_attempt_at <= ? AND channel = ?"
+                " WHERE status = 'pending' AND NOT next_attempt_at BETWEEN ? AND ? AND channel = ?"
                 " ORDER BY next_attempt_at, notification_id LIMIT ?",
-                (now, channel, limit),
+                (now + 1, now + LONGEST_WAIT, channel, limit),  # what waits for longer, a clock was put back under
             ).fetchall()
             return [
                 (
@@ -132,7 +134,7 @@ class Alerts:
         if not error:
             status, wait = "sent", 0
         else:
-            wait = min(60, 2 ** min(attempts, 6)) * MINUTE
+            wait = min(LONGEST_WAIT, 2 ** min(attempts, 6) * MINUTE)
             status = "failed" if now + wait - alert.at > DAY else "pending"
 
         def write(connection: sqlite3.Connection) -> None:

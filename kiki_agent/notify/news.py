@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from kiki_agent.errors import StoreError
-from kiki_agent.model import HOUR, SECOND, Alert, Instant, Severity, decimal_text
+from kiki_agent.model import DAY, HOUR, SECOND, Alert, Instant, Severity, decimal_text
 from kiki_agent.notify.alerts import Alerts
 from kiki_agent.runtime.log import get_logger
 from kiki_agent.runtime.loop import Loop
@@ -31,6 +31,15 @@ MOST_WAITING = 200
 
 _ONLY_PEOPLE_CAN = ("AuthExpired:", "Outdated:", "AccountMismatch:")
 """Errors that no waiting cures."""
+
+_SCOPES = {
+    "day": "the cap of its day",
+    "window": "its spending window",
+    "allocation": "its allocation",
+    "client_day": "the client's cap of the day",
+    "client_window": "the client's spending window",
+}
+_TOGETHER = "All platforms together"
 
 _log = get_logger("syncnotify")
 
@@ -57,8 +66,11 @@ class NewsLoop(Loop):
         """Write down everything new; what the database does not take waits for the next tick."""
         for number, signal in enumerate(self._heard.drain()):
             news = _news_of(signal)
-            if news is not None and self._is_new(news, now):
-                self._waiting.append(_alert(news, now, number))
+            if news is None:
+                continue
+            fact = _fact(signal, now)
+            if fact or signal.topic == "shield" or self._is_new(news, now):
+                self._waiting.append(_alert(news, now, number, fact))
         self._watch_hold(now)
         told = 0
         while self._waiting:
@@ -73,7 +85,7 @@ class NewsLoop(Loop):
     def _is_new(self, news: News, now: Instant) -> bool:
         """Whether nobody was told the same within the last hour: what comes and goes is told once."""
         _, title, _, subject = news
-        for known in [each for each, at in self._told_at.items() if now - at >= SAME_AGAIN]:
+        for known in [each for each, at in self._told_at.items() if not 0 <= now - at < SAME_AGAIN]:
             del self._told_at[known]
         if (title, subject) in self._told_at:
             return False
@@ -95,10 +107,18 @@ class NewsLoop(Loop):
         self._waiting.append(_alert(news, now, -1))
 
 
-def _alert(news: News, now: Instant, number: int) -> Alert:
+def _fact(signal: Signal, now: Instant) -> str:
+    """What names a fact that is told once however often it is published, also over restarts; empty for others."""
+    if signal.topic == "quota":
+        return f"quota|{_text(signal.data, 'connector')}|{now // DAY}"
+    return _text(signal.data, "fact") if signal.topic == "budget" else ""
+
+
+def _alert(news: News, now: Instant, number: int, fact: str = "") -> Alert:
+    """An alert whose id says which fact it is about; where none is named, what it says and when."""
     severity, title, message, subject = news
-    fact = "\x1f".join((title, message, subject, str(now), str(number)))
-    identity = f"news-{hashlib.sha256(fact.encode()).hexdigest()[:24]}"
+    named = fact or "\x1f".join((title, message, subject, str(now), str(number)))
+    identity = f"news-{hashlib.sha256(named.encode()).hexdigest()[:24]}"
     return Alert(identity, severity, title, message, now, {"subject": subject} if subject else {})
 
 
@@ -115,9 +135,7 @@ def _news_of(signal: Signal) -> News | None:
         case "budget":
             return _budget(data)
         case "quota":
-            used, limit = data.get("used"), data.get("limit")
-            text = f"{used} of {limit} calls in {data.get('window_s')} s are used; the agent spaces the rest out."
-            return Severity.WARNING, f"{data.get('connector')} nears its call quota", text, _text(data, "connector")
+            return _quota(data)
         case "shield":
             return _kill_switch(data)
         case "spend.frozen":
@@ -140,16 +158,25 @@ def _budget(data: Mapping[str, object]) -> News | None:
     if not isinstance(spent, int) or not isinstance(limit, int) or limit <= 0:
         return None
     subject, level = _text(data, "subject"), _text(data, "level")
-    what = {"day": "the cap of its day", "window": "its spending window", "allocation": "its allocation"}[
-        _text(data, "scope")
-    ]
+    what = _SCOPES[_text(data, "scope")]
+    who = subject or _TOGETHER
     share = 100 * spent // limit
     amounts = f"{decimal_text(spent, currency)} of {decimal_text(limit, currency)} {currency}"
     if level == "overshoot":
-        title = f"{subject} spent more than {what}"
+        title = f"{who} spent more than {what}"
         return Severity.CRITICAL, title, f"{amounts}; nothing more is permitted there.", subject
     severity = Severity.CRITICAL if level == "critical" else Severity.WARNING
-    return severity, f"{subject} used {share} % of {what}", f"{amounts}.", subject
+    return severity, f"{who} used {share} % of {what}", f"{amounts}.", subject
+
+
+def _quota(data: Mapping[str, object]) -> News:
+    connector, usage = _text(data, "connector"), data.get("usage")
+    if isinstance(usage, float):
+        text = f"The platform says that {100 * usage:.0f} % of its quota is used; the agent spaces the rest out."
+    else:
+        used, limit, window_s = data.get("used"), data.get("limit"), data.get("window_s")
+        text = f"{used} of {limit} calls in {window_s} s are used; the agent spaces the rest out."
+    return Severity.WARNING, f"{connector} nears its call quota", text, connector
 
 
 def _kill_switch(data: Mapping[str, object]) -> News | None:

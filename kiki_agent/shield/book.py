@@ -16,6 +16,9 @@ from kiki_agent.shield.window import SlidingWindow
 LEASE_SLICES = 16
 """A lease grows by this part of the daily cap at a time, so a connector renews some 17 times a day at most."""
 
+OUTLIVES_DAY = 0b111_000_111_000
+"""Bits of `Book.warned` that are about windows; a new account day forgets the others."""
+
 
 @dataclass(frozen=True, slots=True)
 class Caps:
@@ -116,7 +119,7 @@ class Book:
         self.as_of = 0
         """Newest instant a report covers; 0 before the first."""
         self.warned = 0
-        """Bits of the thresholds already told today."""
+        """Bits of the thresholds already told, by scope; see `watch.SHIFTS`."""
         self.frozen: str | None = None
         """Why nothing may be spent here until a person looked; None in order."""
 
@@ -141,7 +144,7 @@ class Book:
         self.placed_micros = 0
         self.lease_micros = 0
         self.presumed_micros = 0
-        self.warned = 0
+        self.warned &= OUTLIVES_DAY
         return True
 
     def day_room(self) -> int:

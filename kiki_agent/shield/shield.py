@@ -74,12 +74,12 @@ class Shield:
         self.on_check: Callable[[str, str], None] | None = None
         """Hears of every permit asked for one by one: `allowed` or `denied`, and the reason."""
         self._pen = Pen(store, ledger)
-        self._watch = Watch(on_event, self._pen)
         self._total = Total(
             self._books.values(),
             _optional_micros(settings.shield.client_daily_cap),
             _optional_micros(settings.shield.client_window_cap),
         )
+        self._watch = Watch(on_event, self._pen, self._total)
         self._reservation_span = round(settings.shield.reservation_s * SECOND)
         self._placed = Placed(recovered, self._platforms, self._pen, self._watch, self._stopped, self._total)
         self._levels = Levels(
@@ -314,6 +314,7 @@ class Shield:
         state = DayState.of(book, now)
         window = book.caps.window_micros
         await self._pen.submit(lambda connection: journal.write_caps(connection, self._ledger, state, window))
+        self._watch.spent(book, now)
 
     def daily_cap(self, connector: str) -> int | None:
         """What a connector may spend a day, in micros; None without a cap. Raises Denied if unknown."""

@@ -157,6 +157,13 @@ async def test_what_is_not_delivered_is_tried_again_later_and_later(opens: Open,
     assert await rows(alerts, "SELECT error FROM notification_deliveries WHERE channel = 'phone'") == [("",)]
 
 
+async def test_a_clock_put_back_keeps_no_alert_waiting(opens: Open, notifiers: Notifiers) -> None:
+    alerts = await opens("phone")
+    await alerts.tell(alert())
+    await loop(alerts, notifiers).tick(Instant(NOW - 365 * DAY))
+    assert notifiers.told == [("phone", alert())]
+
+
 async def test_it_is_given_up_after_a_day(opens: Open, notifiers: Notifiers) -> None:
     alerts = await opens("phone")
     await alerts.tell(alert())

@@ -50,12 +50,34 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
         ("allocation", "warning", 81_900_000, "WARNING", "meta used 81 % of its allocation"),
         ("window", "warning", 80_000_000, "WARNING", "meta used 80 % of its spending window"),
         ("day", "overshoot", 120_000_000, "CRITICAL", "meta spent more than the cap of its day"),
+        (
+            "client_day",
+            "warning",
+            80_000_000,
+            "WARNING",
+            "All platforms together used 80 % of the client's cap of the day",
+        ),
+        (
+            "client_day",
+            "overshoot",
+            101_000_000,
+            "CRITICAL",
+            "All platforms together spent more than the client's cap of the day",
+        ),
+        (
+            "client_window",
+            "critical",
+            95_000_000,
+            "CRITICAL",
+            "All platforms together used 95 % of the client's spending window",
+        ),
     ],
 )
 async def test_a_budget_that_runs_short_is_told_once(
     desk: Desk, scope: str, level: str, spent: int, severity: str, title: str
 ) -> None:
-    fact = {"scope": scope, "subject": "meta", "level": level, "spent_micros": spent, "limit_micros": 100_000_000}
+    subject = "" if scope.startswith("client") else "meta"
+    fact = {"scope": scope, "subject": subject, "level": level, "spent_micros": spent, "limit_micros": 100_000_000}
     desk.signals.publish("budget", fact | {"currency": "USD"})
     told = await desk.tick()
     assert [(each[0], each[1]) for each in told] == [(severity, title)]
@@ -104,6 +126,59 @@ async def test_the_kill_switch_a_quota_and_plain_news_are_told(desk: Desk) -> No
         ("INFO", "A thing", "Happened."),
         ("WARNING", "meta nears its call quota", "180 of 200 calls in 3600 s are used; the agent spaces the rest out."),
     ]
+
+
+async def test_a_named_fact_is_told_once_by_any_process(desk: Desk) -> None:
+    fact = {"scope": "day", "subject": "meta", "level": "warning", "limit_micros": 100_000_000, "currency": "USD"}
+    desk.signals.publish("budget", fact | {"spent_micros": 80_000_000, "fact": "day|meta|2026-03-10|warning|100000000"})
+    told = await desk.tick()
+    later = Desk(desk.alerts)
+    later.now = Instant(desk.now + 3 * HOUR)
+    later.signals.publish(
+        "budget", fact | {"spent_micros": 83_000_000, "fact": "day|meta|2026-03-10|warning|100000000"}
+    )
+    assert await later.tick() == told
+    later.signals.publish(
+        "budget", fact | {"spent_micros": 83_000_000, "fact": "day|meta|2026-03-11|warning|100000000"}
+    )
+    assert len(await later.tick()) == 2
+
+
+async def test_a_quota_is_told_once_a_day_whoever_counts_it(desk: Desk) -> None:
+    counted = {"connector": "meta", "used": 180, "limit": 200, "window_s": 60}
+    for _ in range(5):
+        desk.signals.publish("quota", counted)
+        desk.signals.publish("quota", {"connector": "google_ads", "usage": 0.93})
+        told = await desk.tick()
+        desk.now = Instant(desk.now + HOUR)
+    assert sorted(each[1:] for each in told) == [
+        ("google_ads nears its call quota",
+         "The platform says that 93 % of its quota is used; the agent spaces the rest out."),
+        ("meta nears its call quota", "180 of 200 calls in 60 s are used; the agent spaces the rest out."),
+    ]  # fmt: skip
+    again = Desk(desk.alerts)
+    again.now = desk.now
+    again.signals.publish("quota", counted)
+    assert await again.tick() == told, "nor again after a restart"
+    desk.now = Instant(desk.now + 24 * HOUR)
+    desk.signals.publish("quota", counted)
+    assert len(await desk.tick()) == 3
+
+
+async def test_every_turn_of_the_kill_switch_is_told(desk: Desk) -> None:
+    for on in (True, False, True):
+        desk.signals.publish("shield", {"kill_switch": on, "reason": "a drill", "at": 1})
+        told = await desk.tick()
+    assert [each[1] for each in told] == ["Kill switch is on", "Kill switch is off", "Kill switch is on"]
+
+
+async def test_a_clock_put_back_silences_nothing(desk: Desk) -> None:
+    news = {"severity": "INFO", "title": "A thing", "message": "Happened.", "subject": "x"}
+    desk.signals.publish("news", news)
+    await desk.tick()
+    desk.now = Instant(desk.now - 365 * 24 * HOUR)
+    desk.signals.publish("news", news)
+    assert len(await desk.tick()) == 2
 
 
 async def test_alerts_wait_for_a_database_that_takes_none(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -332,9 +332,45 @@ async def test_thresholds_are_told_once_a_day(opens: Opens) -> None:
             await house.shield.book("meta", spend(now, c1=total * UNIT), now)
         day = [data["level"] for topic, data in house.events if topic == "budget" and data["scope"] == "day"]
         assert day == ["warning", "critical", "overshoot"]
+        first = [data["fact"] for _, data in house.events if data["scope"] == "day"]
     async with opens({"meta": caps(daily=100, window=None)}, now=later(10 * MINUTE)) as house:
-        await house.shield.book("meta", spend(NOON + 10 * MINUTE, c1=103 * UNIT), later(10 * MINUTE))
-        assert [data for _, data in house.events if data["scope"] == "day"] == []
+        for micros in (103 * UNIT, 104 * UNIT):
+            await house.shield.book("meta", spend(NOON + 10 * MINUTE, c1=micros), later(10 * MINUTE))
+        again = [data["fact"] for _, data in house.events if data["scope"] == "day"]
+        assert again == [first[-1]], "the same fact by its name, in case the process ended before it was written down"
+        await house.shield.book("meta", spend(later(DAY), c1=81 * UNIT), later(DAY))
+        (fact,) = [data["fact"] for _, data in house.events if data["scope"] == "day"][1:]
+        assert fact not in first, "a new day is told of anew"
+
+
+async def test_a_cap_that_is_raised_is_told_of_anew(opens: Opens) -> None:
+    async with opens({"meta": caps(daily=100, window=None)}) as house:
+        await house.shield.book("meta", spend(NOON, c1=96 * UNIT), NOON)
+        await house.shield.set_caps("meta", caps(daily=200, window=None), NOON)
+        for total in (150, 161, 191):
+            await house.shield.book("meta", spend(NOON + total, c1=total * UNIT), later(total))
+        told = [(data["level"], data["limit_micros"]) for _, data in house.events if data["scope"] == "day"]
+        assert told == [("critical", 100 * UNIT), ("warning", 200 * UNIT), ("critical", 200 * UNIT)]
+        assert len({data["fact"] for _, data in house.events if data["scope"] == "day"}) == 3
+
+
+async def test_a_window_that_is_lowered_is_told_of_at_once_and_once_over_restarts(opens: Opens) -> None:
+    async with opens({"meta": caps(window=100)}) as house:
+        permit = await house.shield.place("meta", "c1", 50 * UNIT, NOON)
+        await house.shield.commit(permit, NOON)
+        assert [data for _, data in house.events] == []
+        await house.shield.set_caps("meta", caps(window=52), NOON)
+        told = [(data["scope"], data["level"]) for _, data in house.events]
+        assert told == [("window", "critical")]
+    for minute in (1, 2):
+        async with opens({"meta": caps(window=52)}, now=later(minute * MINUTE)) as house:
+            await house.shield.book("meta", spend(NOON + MINUTE, c1=0), later(minute * MINUTE))
+            assert [data for _, data in house.events] == []
+    async with opens({"meta": caps(window=52)}, now=later(11 * MINUTE)) as house:
+        for minute in (11, 12):
+            permit = await house.shield.place("meta", "c1", 22 * UNIT, later(minute * MINUTE))
+            await house.shield.commit(permit, later(minute * MINUTE))
+        assert [data["level"] for _, data in house.events if data["scope"] == "window"] == ["warning"]
 
 
 async def test_a_window_warns_again_only_after_it_has_been_clearly_below(opens: Opens) -> None:

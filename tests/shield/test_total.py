@@ -123,3 +123,38 @@ async def test_an_even_allocation_does_not_run_ahead_of_its_pace(opens: Opens) -
         assert await refused(house.shield.place("meta", "even", 1, Instant(end - 1))) == "BUDGET_EXCEEDED"
         await house.shield.allocate("fast", 100 * UNIT, "USD", NOON, pacing="accelerated", start_at=NOON, end_at=end)
         await house.shield.place("meta", "fast", 100 * UNIT, NOON)
+
+
+async def test_what_all_platforms_together_spend_is_told_once_at_the_clients_caps(opens: Opens) -> None:
+    config = settings(shield={"client_daily_cap": "1000", "client_window_cap": "500"})
+
+    def together(house: Any) -> list[tuple[object, object]]:
+        return [(data["scope"], data["level"]) for _, data in house.events if str(data["scope"]).startswith("client")]
+
+    async def spend(house: Any, connector: str, units: int, now: Instant) -> None:
+        permit = await house.shield.place(connector, "c1", units * UNIT, now)
+        await house.shield.commit(permit, now)
+
+    async with opens(TWO, config=config) as house:
+        for connector, units in (("meta", 200), ("google", 195), ("meta", 5), ("google", 75), ("meta", 1)):
+            await spend(house, connector, units, NOON)
+        assert together(house) == [("client_window", "warning"), ("client_window", "critical")]
+        later_on = later(10 * MINUTE)
+        await spend(house, "google", 330, later_on)
+        assert together(house)[2:] == [("client_day", "warning")]
+        facts = [data["fact"] for _, data in house.events if data["scope"] == "client_day"]
+    async with opens(TWO, config=config, now=later(11 * MINUTE)) as house:
+        await spend(house, "meta", 1, later(11 * MINUTE))
+        await spend(house, "google", 1, later(11 * MINUTE))
+        assert together(house) == [("client_day", "warning")]
+        assert [data["fact"] for _, data in house.events if data["scope"] == "client_day"] == facts
+        await spend(house, "meta", 143, later(11 * MINUTE))
+        assert together(house)[1:] == [("client_day", "critical"), ("client_window", "critical")]
+        tomorrow = later(24 * HOUR)
+        for step in range(2):
+            for connector in ("meta", "google"):
+                await spend(house, connector, 220, Instant(tomorrow + step * 10 * MINUTE))
+        window = ("client_window", "warning")
+        assert together(house)[3:] == [window, ("client_day", "warning"), window], (
+            "yesterday's spend is no more counted"
+        )
