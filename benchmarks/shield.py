@@ -1,8 +1,9 @@
 """What the shield costs: `python benchmarks/shield.py [--quick]`.
 
-1. Check and record one spend in a sliding window that holds 100 to 1,000,000 records, beside a scan of a plain list.
-2. Permit the levels of all campaigns of six connectors in one call, as the two-second loop does it.
-3. Reserve and commit placed bids through a real database, one after the other and many at once.
+1. Permit the levels of all campaigns of six connectors in one call, as the two-second loop does it.
+2. Reserve and commit placed bids through a real database, one after the other and many at once.
+
+The sliding window alone stands in the table of `benchmarks/resilience.py`, beside libraries.
 """
 
 from __future__ import annotations
@@ -21,61 +22,19 @@ from kiki_agent.kernels import load_compiled
 from kiki_agent.kernels.permits import permit
 from kiki_agent.ledger import Ledger
 from kiki_agent.model import SECOND, Instant, parse_iso
-from kiki_agent.shield import Caps, LevelRequest, Shield, SlidingWindow
+from kiki_agent.shield import Caps, LevelRequest, Shield
 from kiki_agent.store import Store
 
 NOON = parse_iso("2026-03-10T12:00:00")
 SPAN = 600 * SECOND
 UNIT = 1_000_000
-FIVES = np.full(10_000, 5, dtype=np.int64)
 
 
 def main() -> None:
-    """Print the three tables."""
+    """Print both tables."""
     quick = "--quick" in sys.argv
-    windows([100, 10_000] if quick else [100, 1_000, 10_000, 100_000, 1_000_000])
     asyncio.run(levels([120] if quick else [120, 1_200, 12_000, 100_000]))
     asyncio.run(bids(200 if quick else 5_000))
-
-
-def windows(sizes: list[int]) -> None:
-    """Check and record with as many records falling out as coming in; the time of the empty loop is taken off."""
-    load_compiled(["kiki_agent.kernels.windows"])
-    print(f"{'records':>10} {'one by one':>12} {'in a batch':>12} {'list scan':>12} {'ratio':>9}")
-    for size in sizes:
-        gap = SPAN // size
-        window = SlidingWindow(SPAN)
-        log: list[tuple[int, int]] = []
-        for number in range(size):
-            window.record(NOON + number * gap, 5)
-            log.append((NOON + number * gap, 5))
-        clock = [NOON + size * gap] * 3
-
-        spend = window.try_spend
-
-        def fast(spend: Callable[[int, int, int], bool] = spend, clock: list[int] = clock, gap: int = gap) -> None:
-            now = clock[0] = clock[0] + gap
-            spend(now, 5, 10**15)
-
-        def empty(clock: list[int] = clock, gap: int = gap) -> None:
-            clock[2] = clock[2] + gap
-
-        def batch(window: SlidingWindow = window, clock: list[int] = clock, gap: int = gap) -> None:
-            at = np.arange(1, 10_001, dtype=np.int64) * gap + clock[0]
-            clock[0] = int(at[-1])
-            window.try_spend_all(at, FIVES, 10**15)
-
-        def slow(log: list[tuple[int, int]] = log, clock: list[int] = clock, gap: int = gap) -> None:
-            now = clock[1] = clock[1] + gap
-            log[:] = [each for each in log if each[0] + SPAN > now]
-            if sum(amount for _, amount in log) + 5 <= 10**15:
-                log.append((now, 5))
-
-        mine = best(fast, 200_000) - best(empty, 200_000)
-        many = best(batch, 20) / len(FIVES)
-        scan = best(slow, max(1, 300_000 // size))
-        print(f"{size:>10,} {mine:>9,.0f} ns {many:>9,.1f} ns {scan:>9,.0f} ns {scan / mine:>8,.0f}x")
-    print()
 
 
 async def levels(sizes: list[int]) -> None:
