@@ -20,6 +20,7 @@ from kiki_agent.accounts.records import ReportState
 from kiki_agent.accounts.table import CampaignTable
 from kiki_agent.hooks.capabilities import Capabilities
 from kiki_agent.model import (
+    DAY,
     Campaign,
     Instant,
     Intent,
@@ -42,6 +43,8 @@ MATURED_DAYS = 14
 RIPE_DAYS = 3
 """A day this old counts as such even where the platform restates it for weeks: what is still to come is little, and
 leaving it out only makes bids cautious."""
+LONGEST_LAG = 2 * DAY
+"""No platform's figures are behind by more than this as a rule."""
 KEPT_DAYS = 35
 """Days of performance held in memory, at least."""
 
@@ -91,6 +94,7 @@ class Accounts:
         self._days = dict.fromkeys(self.connectors, "")
         self._next_day = 0
         self._heard: set[str] = set()
+        self._moved_at: dict[str, Instant] = {}
         self._spoke_at: dict[str, Instant] = dict.fromkeys(self.connectors, now)
 
     @classmethod
@@ -164,6 +168,17 @@ class Accounts:
         """Microseconds since the instant the reported spend covers; None when it was never reported."""
         as_of = self._state[connector].spend_as_of
         return now - as_of if as_of else None
+
+    def standstill(self, connector: str, now: Instant) -> int | None:
+        """Microseconds since the instant the reported spend covers last moved; None when it was never reported.
+
+        A platform whose figures are always some hours behind does not stand still, one that answers the same again
+        does. What is behind by more than `LONGEST_LAG` counts with its age, and so does what a start still knows before
+        the first report.
+        """
+        age = self.spend_age(connector, now)
+        moved = self._moved_at.get(connector)
+        return age if age is None or moved is None or age > LONGEST_LAG else now - moved
 
     def silence(self, connector: str, now: Instant) -> int:
         """Microseconds since the platform last answered with a spend report, or since the start when it never did.
@@ -330,6 +345,7 @@ class Accounts:
         state = self._state[connector]
         if as_of > state.spend_as_of:
             self._advance_spend(connector, spent, as_of)
+            self._moved_at[connector] = now
             self._heard_of(connector)
         return SpendReport(tuple(believed), Instant(as_of))
 

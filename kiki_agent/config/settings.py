@@ -200,7 +200,7 @@ class GovernorSettings(Section):
     learning_step: Share = 0.20
     """Larger changes wait while a campaign is learning."""
     fresh_s: Seconds = 21_600.0
-    """Nothing is raised on figures older than this."""
+    """Nothing is raised on figures that have not moved for this long."""
     suggestion_s: Seconds = 86_400.0
     """For so long a suggestion may be approved."""
     anomaly_stop: bool = True

@@ -23,15 +23,15 @@ class Limits:
     """Microseconds between two changes of one budget."""
     learning_step: Fraction
     fresh: int
-    """Microseconds that figures may be old."""
+    """Microseconds that figures may stand still."""
     approval_above: int | None
     """Micros of daily budget."""
 
 
-def check_fresh(intent: Intent, age: int | None, limits: Limits) -> None:
-    """Nothing is raised on old figures."""
-    if age is None or age > limits.fresh:
-        old = "were never reported" if age is None else f"are {age // 3_600_000_000} hours old"
+def check_fresh(intent: Intent, still: int | None, limits: Limits) -> None:
+    """Nothing is raised on figures that have not moved for long; `still` is since when, in microseconds."""
+    if still is None or still > limits.fresh:
+        old = "were never reported" if still is None else f"have not moved for {still // 3_600_000_000} hours"
         raise Denied(Held.STALE, f"{intent.connector}: nothing is raised while its figures {old}")
 
 

@@ -226,7 +226,7 @@ class Governor:
     def _check_amount(self, intent: Intent, campaign: Campaign, now: Instant, *, asked: bool) -> None:
         rule, limits = self._rules[intent.connector], self._limits
         if intent.raises_spend:
-            checks.check_fresh(intent, self._accounts.spend_age(intent.connector, now), limits)
+            checks.check_fresh(intent, self._accounts.standstill(intent.connector, now), limits)
         if intent.kind is IntentKind.SET_BUDGET:
             if value_of(campaign, Lever.BUDGET) != intent.before:
                 raise Denied(Held.MOVED, f"{intent.connector}/{intent.campaign_id}: the budget has moved")
@@ -343,7 +343,8 @@ class Governor:
             made.append(hold)
             self._metrics.outside_edits(self._platforms[edit.connector].value, edit.lever.value).inc()
         self._store.submit(lambda connection: outside.write_edits(connection, self._ledger, edits, made))
-        self.tell(*outside.news_of(edits, self._currency), edits[0].connector)
+        cap = self._shield.daily_cap(edits[0].connector)
+        self.tell(*outside.news_of(edits, self._currency, cap, self._limits.max_step), edits[0].connector)
         self._signals.publish("external", {"at": now, "connector": edits[0].connector, "edits": len(edits)})
 
     def left_alone(self, campaign: Campaign, lever: Lever) -> Hold | None:

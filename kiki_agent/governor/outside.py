@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 from kiki_agent.accounts import Lever, OutsideEdit
 from kiki_agent.governor.holds import Hold, erase_hold, write_hold
@@ -95,13 +96,34 @@ def read_edits(connection: sqlite3.Connection, limit: int, offset: int) -> tuple
     return [SeenEdit(row[0], row[1], Lever(row[2]), row[3], row[4], row[5], Instant(row[6])) for row in rows], total
 
 
-def news_of(edits: Sequence[OutsideEdit], currency: str) -> tuple[str, str, str]:
-    """Severity, title and message for edits of one connector."""
-    first = edits[0]
+def news_of(edits: Sequence[OutsideEdit], currency: str, cap: int | None, step: Fraction) -> tuple[str, str, str]:
+    """Severity, title and message for edits of one connector, whose day has a cap.
+
+    A budget above the cap is told as critical, one raised by more than `step` (the agent's own largest, as a share of
+    what stood) as a warning: a person may have slipped a digit, and the agent does not set it back.
+    """
+    alarms = [_alarm(each, cap, step) for each in edits]
+    severity = next((each for each in ("CRITICAL", "WARNING") if each in alarms), "INFO")
+    first = edits[alarms.index(severity)]
     many = f"the {first.lever.value} of {first.campaign_id}" if len(edits) == 1 else f"{len(edits)} levers"
     title = f"{first.connector}: somebody else changed {many}"
     also = " and others" if len(edits) > 1 else ""
-    return "INFO", title, f"{_words(first, currency)}{also}; the agent leaves that alone."
+    text = f"{_words(first, currency)}{also}; the agent leaves that alone."
+    if severity == "CRITICAL":
+        text += (
+            f" That is above the platform's cap of a day, {decimal_text(cap or 0, currency)}, which holds all the same."
+        )
+    elif severity == "WARNING":
+        text += " That is an unusual raise: is it what was meant?"
+    return severity, title, text
+
+
+def _alarm(edit: OutsideEdit, cap: int | None, step: Fraction) -> str:
+    if edit.lever is not Lever.BUDGET or edit.after <= edit.before:
+        return "INFO"
+    if cap is not None and edit.after > cap:
+        return "CRITICAL"
+    return "WARNING" if edit.after - edit.before > edit.before * step else "INFO"
 
 
 def _words(edit: OutsideEdit, currency: str) -> str:

@@ -18,12 +18,23 @@ from kiki_agent.governor.checks import Limits
 from kiki_agent.governor.edits import Edit, Edits
 from kiki_agent.governor.reasons import is_safety_cut
 from kiki_agent.governor.rules import RULES, rule_of
-from kiki_agent.model import DAY, HOUR, MINUTE, Campaign, CampaignStatus, Instant, Intent, IntentKind, Platform
+from kiki_agent.model import (
+    DAY,
+    HOUR,
+    MINUTE,
+    Campaign,
+    CampaignStatus,
+    Instant,
+    Intent,
+    IntentKind,
+    Platform,
+    SpendReport,
+)
 from kiki_agent.model import intent_key as key_of
 from kiki_agent.shield import LevelReason
 
 from .conftest import Start
-from .rig import House
+from .rig import House, only
 
 NOON = Instant(1_800_000_000_000_000)
 UNIT = 1_000_000
@@ -220,3 +231,37 @@ async def test_edits_are_counted_over_a_restart_and_only_when_they_were_not_refu
         budget_id=each.budget_id,
     )
     assert says(house.agent.governor.may_change, wish, house.clock.now()) == Held.REST
+
+
+async def test_figures_that_are_always_late_are_fresh_and_those_of_a_silent_platform_are_not(start: Start) -> None:
+    """Google's day may lag by hours for ever; that may hold back bids, and not every raise."""
+    house = await start(connector__google_ads__data_age_s="43200", **only("google_ads"))
+    await house.run(13)
+    accounts, stands = house.agent.accounts, house.campaign("google_ads")
+
+    def answer() -> str:
+        raised = intent(stands.daily_budget_micros, stands.daily_budget_micros + UNIT, connector="google_ads",
+                        campaign_id=stands.campaign_id, at=house.clock.now())  # fmt: skip
+        return says(house.agent.governor.may_change, raised, house.clock.now())
+
+    assert accounts.spend_age("google_ads", house.clock.now()) >= 12 * HOUR  # type: ignore[operator]
+    assert answer() == "yes"
+    house.clock.instant = Instant(house.clock.now() + 6 * HOUR + MINUTE)
+    assert answer() == "STALE"
+    poller = house.agent.pollers[0]
+    await poller._read_spend(house.clock.now())
+    assert answer() == "yes"
+
+
+async def test_an_answer_that_says_the_same_again_is_no_fresh_figure(start: Start) -> None:
+    house = await start(**only("tiktok"))
+    accounts = house.agent.accounts
+    now = house.clock.now()
+    assert accounts.standstill("tiktok", now) is not None
+    same = SpendReport((), Instant(now - HOUR))
+    for hours in range(1, 8):
+        accounts.take_spend("tiktok", same, Instant(now + hours * HOUR))
+    assert accounts.standstill("tiktok", Instant(now + 7 * HOUR)) >= 6 * HOUR  # type: ignore[operator]
+    late = Instant(now + 4 * DAY)
+    accounts.take_spend("tiktok", SpendReport((), Instant(late - 3 * DAY)), late)
+    assert accounts.standstill("tiktok", late) == 3 * DAY, "a platform that is days behind is not fresh"

@@ -153,3 +153,53 @@ async def test_an_unknown_change_of_a_shared_budget_is_nobody_elses(start: Start
     await house.run(8)
     assert house.agent.outbox.unsettled_count == 0
     assert house.rows("SELECT count(*) FROM external_edits") == [(0,)]
+
+
+async def test_a_huge_budget_is_told_loudly_and_neither_starves_nor_thrashes_its_platform(start: Start) -> None:
+    house = await start(**only("tiktok"))
+    await house.run(12)
+    news = house.agent.signals.subscribe(["news"], maxsize=1_000)
+    campaign = house.campaign("tiktok")
+    index, begun = house.index(campaign), house.clock.now()
+    house.edit(index, at.BUDGET, 900_000 * UNIT)
+    await house.run(75)
+    assert int(house.market.control[at.BUDGET, index]) == 900_000 * UNIT, "it is not set back"
+    told = [each.data for each in news.drain() if "somebody else" in str(each.data["title"])]
+    assert [each["severity"] for each in told] == ["CRITICAL"]
+    assert "above the platform's cap of a day, 3000.00" in str(told[0]["message"])
+    sent = "SELECT count(*) FROM intents WHERE sent_at > ? AND (kind = 'set_status' OR reason LIKE '%CAP')"
+    assert house.rows(sent, begun) == [(0,)]
+    assert house.agent.accounts.table.active.all()
+    planned, cap = house.agent.accounts.table.pace_budget_micros, 3_000 * UNIT
+    assert int(planned.sum()) <= cap
+
+
+async def test_a_raise_beyond_what_the_agent_would_do_is_a_warning(start: Start) -> None:
+    house = await start(**only("tiktok"))
+    await house.run(2)
+    news = house.agent.signals.subscribe(["news"], maxsize=1_000)
+    campaign = house.campaign("tiktok")
+    for times, severity in ((5, "INFO"), (6, "WARNING")):
+        stands = house.campaign("tiktok").daily_budget_micros
+        house.edit(house.index(house.campaign("tiktok")), at.BUDGET, stands * times)
+        await house.reread("tiktok")
+        assert [each.data["severity"] for each in news.drain()] == [severity]
+    assert house.campaign("tiktok").campaign_id == campaign.campaign_id
+
+
+async def test_what_somebody_resumes_right_after_a_kill_is_stopped_again(start: Start) -> None:
+    """The read may be late or the campaign may run: another pause does no harm, and waiting might."""
+    house = await start(**only("tiktok"))
+    await house.run(3)
+    campaign = house.campaign("tiktok")
+    index = house.index(campaign)
+    await house.post("/admin/kill-switch", on=True, reason="test")
+    await house.run(1)
+    assert int(house.market.control[at.ACTIVE, index]) == 0
+    house.edit(index, at.ACTIVE, 1)
+    await house.run(6)
+    assert int(house.market.control[at.ACTIVE, index]) == 0
+    pauses = "SELECT reason, state FROM intents WHERE campaign_id = ? AND kind = 'set_status' ORDER BY at"
+    assert house.rows(pauses, campaign.campaign_id) == [("KILL_SWITCH", "accepted")] * 2
+    await house.run(30)
+    assert len(house.rows(pauses, campaign.campaign_id)) == 2, "not again and again"
