@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 
 import click
 
+from kiki_agent.cli.failure import CommandError
 from kiki_agent.cli.options import Options, common
 from kiki_agent.cli.output import emit, emit_json, emit_pairs, emit_table, progress
 
@@ -62,6 +64,8 @@ def _market(options: Options, days: int, seed: str | None, report: Path | None) 
     from kiki_agent.backtest import run_market
 
     loaded = options.load(mode="backtest", demo__seed=seed)
+    if report is not None:
+        _can_be_written(report)
     with progress(f"{days} days") as on_progress:
         result = run_market(
             loaded, days=days, seed=loaded.settings.demo.seed, report=report, on_progress=on_progress
@@ -76,6 +80,13 @@ def _market(options: Options, days: int, seed: str | None, report: Path | None) 
             emit_pairs({f"  {key}": item for key, item in inner.items()})
     if report is not None:
         emit(f"\nreport: {report}")
+
+
+def _can_be_written(report: Path) -> None:
+    """Raises CommandError before the work of minutes or hours, not after it."""
+    folder = report.absolute().parent
+    if not folder.is_dir() or not os.access(report if report.exists() else folder, os.W_OK):
+        raise CommandError(f"the report cannot be written to {report}; name a file in a folder that is there")
 
 
 def _replay(

@@ -63,7 +63,8 @@ def _failure(error: Exception) -> Failure:
         return Failure("misused" if error.exit_code == MISUSED else "failed", str(error), error.exit_code)
     if isinstance(error, click.ClickException):
         hint = f" (kiki-agent {_words(error)}--help)" if isinstance(error, click.UsageError) else ""
-        return Failure("usage", f"{error.format_message().rstrip('.')}{hint}", MISUSED)
+        said = " ".join(error.format_message().split())  # click lists choices on lines of their own
+        return Failure("usage", f"{said.rstrip('.')}{hint}", MISUSED)
     from kiki_agent.errors import ConfigError, Fault, KikiError, StoreError
 
     if isinstance(error, ConfigError):

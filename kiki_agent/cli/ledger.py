@@ -37,6 +37,8 @@ def verify(options: Options, database: Path | None, head: Path | None) -> int:
     path = database or options.load().settings.database
     if head is not None and not head.exists():
         raise CommandError(f"there is no known head at {head}")
+    if database is not None and not path.is_file():
+        raise CommandError(f"there is no database at {path}")
     known = head or path.with_suffix(".head")
     found = verify_file(path, known if known.exists() else None)
     if options.json:

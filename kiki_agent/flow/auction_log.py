@@ -59,6 +59,10 @@ class AuctionLog:
         return int(self.clicks.sum())
 
 
+def _why(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
 def load(paths: Iterable[Path | str]) -> AuctionLog:
     """Read the files one after the other into one log.
 
@@ -73,7 +77,7 @@ def load(paths: Iterable[Path | str]) -> AuctionLog:
             with _open(path) as lines:
                 _read(path, lines, columns, known_rates)
         except (OSError, EOFError, zlib.error) as error:
-            raise ConfigError([Finding(str(path), "file", f"cannot be read: {error}")]) from error
+            raise ConfigError([Finding(str(path), "file", f"cannot be read: {_why(error)}")]) from error
         if len(prices) == before:
             raise ConfigError([Finding(str(path), "file", "has no auctions in it")])
     if not len(prices):

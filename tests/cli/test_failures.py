@@ -24,6 +24,7 @@ from .conftest import Kiki
         (["status", "--nope"], "kiki-agent: No such option '--nope'"),
         (["--set", "http.port", "config", "show"], "expected key=value such as http.port=9000, found 'http.port'"),
         (["kill-switch", "on"], "Missing option '--reason' (kiki-agent kill-switch --help)"),
+        (["kill-switch"], "Missing argument '{on|off}'. Choose from: on, off (kiki-agent kill-switch --help)"),
         (["backtest", "--days", "0"], "kiki-agent: Invalid value for '--days'"),
         (["backtest", "--policy", "lin"], "kiki-agent: --policy has no meaning without --auctions"),
         (["backtest", "stray.tsv"], "kiki-agent: a file has no meaning without --auctions"),
@@ -36,6 +37,32 @@ def test_misuse_ends_with_2_and_one_sentence(kiki: Kiki, arguments: list[str], s
     assert said in ended.err
     assert ended.err.count("\n") == 1
     assert ended.out == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["backtest", "--report", "nowhere/r.html"], "the report cannot be written to nowhere/r.html"),
+        (["ledger", "verify", "--database", "nowhere.db"], "there is no database at nowhere.db"),
+    ],
+)
+def test_what_cannot_be_done_is_said_before_any_work(
+    kiki: Kiki, arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kiki_agent import backtest
+
+    monkeypatch.setattr(backtest, "run_market", lambda *_, **__: pytest.fail("it began to work"))
+    ended = kiki(*arguments)
+    assert ended.code == 1
+    assert ended.err.startswith(f"kiki-agent: {said}")
+    assert ended.err.count("\n") == 1
+    assert ended.out == ""
+
+
+def test_a_log_that_is_not_there_is_said_without_the_words_of_the_system(kiki: Kiki) -> None:
+    ended = kiki("backtest", "--auctions", "nope.tsv")
+    assert ended.code == 2
+    assert "nope.tsv: file: cannot be read: No such file or directory\n" in ended.err
 
 
 @pytest.mark.parametrize("arguments", [[], ["config"], ["ledger"]])
