@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from kiki_agent.accounts import Lever
 from kiki_agent.errors import Denied
@@ -12,7 +12,11 @@ from kiki_agent.governor.checks import since
 from kiki_agent.governor.edits import Edits
 from kiki_agent.governor.reasons import Held
 from kiki_agent.model import Instant, Intent, IntentKind, decimal_text
+from kiki_agent.shield import AllocationView, Shield
+from kiki_agent.store import Store
 
+Wish = Mapping[str, str | int | None]
+"""What `Shield.allocate` takes, by name, and `before_micros`."""
 REMEMBERED_S = 3 * 24 * 3_600
 """How long it is known that a person asked for something, in seconds: longer than the span raises are counted over."""
 
@@ -66,27 +70,41 @@ def causes_of_people(connection: sqlite3.Connection, after: int) -> list[str]:
     return [row[0] for row in rows]
 
 
-class AllocationBases:
-    """For each campaign what its allocation was when a person last approved or lowered it: raises count from there."""
+class Allocations:
+    """Allocations that people give. For each campaign it is known what a person last approved or lowered it to.
 
-    def __init__(self) -> None:
-        self._known: dict[str, int] = {}
+    Raises are counted from there, so that many small ones are one large one.
+    """
+
+    def __init__(self, shield: Shield, store: Store, above_micros: int | None) -> None:
+        self._shield = shield
+        self._store = store
+        self._above = above_micros
+        self._bases: dict[str, int] = {}
 
     def load(self, connection: sqlite3.Connection) -> None:
         """Know what the last process knew."""
-        self._known = dict(connection.execute("SELECT campaign_id, base_micros FROM allocation_bases").fetchall())
+        self._bases = dict(connection.execute("SELECT campaign_id, base_micros FROM allocation_bases").fetchall())
 
-    def raised(self, campaign_id: str, wanted_micros: int) -> int:
-        """By how much a wish is above what was approved; all of it for a campaign nobody gave anything yet."""
-        return wanted_micros - self._known.get(campaign_id, 0)
+    def needs_approval(self, campaign_id: str, before_micros: int, wanted_micros: int) -> bool:
+        """Whether a raise waits for a person."""
+        if self._above is None or wanted_micros <= before_micros:
+            return False
+        return wanted_micros - self._bases.get(campaign_id, 0) > self._above
 
-    def take(self, campaign_id: str, base_micros: int) -> None:
-        """Count from here."""
-        self._known[campaign_id] = base_micros
+    async def give(self, wish: Wish, now: Instant, *, approved: bool = False) -> AllocationView:
+        """Give a campaign what needs no approval, or has it. Raises Denied, StoreError."""
+        given = {name: value for name, value in wish.items() if name != "before_micros"}
+        changed = await self._shield.allocate(now=now, **given)  # type: ignore[arg-type]
+        if approved or self._above is None or changed.budget_micros < int(wish["before_micros"] or 0):
+            self._bases[changed.campaign_id] = changed.budget_micros
+            await self._store.write(
+                lambda connection: _write_base(connection, changed.campaign_id, changed.budget_micros, now)
+            )
+        return changed
 
 
-def write_base(connection: sqlite3.Connection, campaign_id: str, base_micros: int, now: Instant) -> None:
-    """Put on record what the raises of an allocation are counted from."""
+def _write_base(connection: sqlite3.Connection, campaign_id: str, base_micros: int, now: Instant) -> None:
     connection.execute(
         "INSERT INTO allocation_bases (campaign_id, base_micros, at) VALUES (?, ?, ?) ON CONFLICT (campaign_id)"
         " DO UPDATE SET base_micros = excluded.base_micros, at = excluded.at",

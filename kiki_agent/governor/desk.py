@@ -13,7 +13,7 @@ from kiki_agent.accounts import Accounts
 from kiki_agent.config import Settings
 from kiki_agent.errors import Denied
 from kiki_agent.governor import outside, rollback, suggestions
-from kiki_agent.governor.approval import REMEMBERED_S, AllocationBases, causes_of_people, write_base
+from kiki_agent.governor.approval import REMEMBERED_S, Allocations, causes_of_people
 from kiki_agent.governor.changes import Change, entity_of_intent, standing_value, to_json
 from kiki_agent.governor.holds import Hold
 from kiki_agent.governor.levels import Level
@@ -23,9 +23,9 @@ from kiki_agent.governor.reasons import Held
 from kiki_agent.governor.rollback import RollbackPlan
 from kiki_agent.governor.suggestions import Suggestion, ended, suggestion_id
 from kiki_agent.ledger import Ledger, Outbox
-from kiki_agent.model import SECOND, Instant, Intent, micros_from_text
+from kiki_agent.model import DAY, SECOND, Instant, Intent, micros_from_text
 from kiki_agent.runtime.signals import Signals
-from kiki_agent.shield import AllocationView, Shield
+from kiki_agent.shield import Shield
 from kiki_agent.store import Store
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ SAME_SHARE = 0.05
 """A wish that differs less than this from what was suggested or noted last is the same wish."""
 
 
+KEPT = 90 * DAY
+"""How long suggestions that have ended are listed; the ledger keeps them as long as it keeps decisions."""
 DECLINED_SHARE = 0.25
 """What was declined is not suggested again for a while, nor anything this near to it."""
 
@@ -61,7 +63,7 @@ class Desk:
         self._signals = signals
         self._lives = round(settings.governor.suggestion_s * SECOND)
         above = settings.governor.approval_above
-        self._approval_above = None if above is None else micros_from_text(above)
+        self.allocations = Allocations(shield, store, None if above is None else micros_from_text(above))
         self._hold_span = round(settings.governor.outside_hold_s * SECOND)
         self.orders = Orders(store, ledger, outbox, accounts, self._permit, settings.currency)
         self.open: dict[str, Suggestion] = {}
@@ -73,7 +75,7 @@ class Desk:
         self.asked_causes: set[str] = set()
         """Causes a person asked for: orders, and shifts that were approved."""
         self._declined: dict[str, list[tuple[int, Instant]]] = {}
-        self._bases = AllocationBases()
+        self._next_pruning = Instant(0)
         self._noted: dict[str, int] = {}
         self._deciding = asyncio.Lock()
 
@@ -87,7 +89,7 @@ class Desk:
         self.asked_causes = {*await self._store.read(partial(causes_of_people, after=since))}
         for each in await self._store.read(partial(suggestions.declined, after=now - self._lives)):
             self._refuse_for_a_while(each)
-        await self._store.read(self._bases.load)
+        await self._store.read(self.allocations.load)
 
     # -- who asked -----------------------------------------------------------------------------------------------
 
@@ -154,29 +156,6 @@ class Desk:
 
     # -- allocations ---------------------------------------------------------------------------------------------
 
-    def needs_approval(self, campaign_id: str, before_micros: int, wanted_micros: int) -> bool:
-        """Whether a raise of an allocation waits for a person: it counts from what one approved or lowered it to."""
-        if self._approval_above is None or wanted_micros <= before_micros:
-            return False
-        return self._bases.raised(campaign_id, wanted_micros) > self._approval_above
-
-    async def allocate(self, wish: Mapping[str, str | int | None], now: Instant) -> AllocationView:
-        """Give a campaign what needs no approval. `wish` as for `suggest_allocation`. Raises Denied, StoreError."""
-        changed = await self._give(wish, now)
-        if self._approval_above is None or changed.budget_micros < int(wish["before_micros"] or 0):
-            await self._count_from(changed.campaign_id, changed.budget_micros, now)
-        return changed
-
-    async def _give(self, wish: Mapping[str, str | int | None], now: Instant) -> AllocationView:
-        return await self._shield.allocate(
-            now=now,
-            **{name: value for name, value in wish.items() if name != "before_micros"},  # type: ignore[arg-type]
-        )
-
-    async def _count_from(self, campaign_id: str, base_micros: int, now: Instant) -> None:
-        self._bases.take(campaign_id, base_micros)
-        await self._store.write(lambda connection: write_base(connection, campaign_id, base_micros, now))
-
     async def suggest_allocation(self, wish: Mapping[str, str | int | None], why: str, now: Instant) -> Suggestion:
         """Put a raise of an allocation before people, durably; the same wish again is the same suggestion.
 
@@ -206,8 +185,7 @@ class Desk:
         if (stands.budget_micros if stands is not None else 0) != wish["before_micros"]:
             await self._end(ended(found, "stale", "agent", now, "the allocation has changed"))
             raise Denied(Held.MOVED, f"suggestion {found.suggestion_id} is stale: the allocation has changed")
-        await self._give(wish, now)
-        await self._count_from(wish["campaign_id"], wish["budget_micros"], now)
+        await self.allocations.give(wish, now, approved=True)
 
     def would_have(self, intents: Sequence[Intent], held_by: str, now: Instant) -> None:
         """Note what would have been done, once per lever and wish."""
@@ -238,6 +216,7 @@ class Desk:
 
     def tidy(self, now: Instant) -> int:
         """End suggestions that are too old, or about an account that has moved; how many."""
+        self._forget_old(now)
         gone = 0
         for each in list(self.open.values()):
             if now >= each.expires_at:
@@ -248,6 +227,17 @@ class Desk:
                 continue
             gone += 1
         return gone
+
+    def _forget_old(self, now: Instant) -> None:
+        """Once a day: what ended long ago is not listed any more, and what was declined is free again."""
+        if now < self._next_pruning:
+            return
+        self._next_pruning = Instant(now + DAY)
+        self._store.submit(partial(suggestions.prune, before=now - max(KEPT, self._lives)))
+        for subject, said in list(self._declined.items()):
+            said[:] = [each for each in said if now < each[1]]
+            if not said:
+                del self._declined[subject]
 
     def _moved(self, each: Suggestion) -> bool:
         table = self._accounts.table

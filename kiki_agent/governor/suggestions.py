@@ -137,6 +137,19 @@ def declined(connection: sqlite3.Connection, after: int) -> list[Suggestion]:
     return [_from_row(row) for row in rows.fetchall()]
 
 
+def prune(connection: sqlite3.Connection, before: int) -> int:
+    """Forget suggestions that ended before an instant, and with them their links; how many.
+
+    The ledger keeps what it was told of them. An approved shift that nobody has begun stays.
+    """
+    return connection.execute(
+        "DELETE FROM suggestions WHERE state <> 'open' AND coalesce(decided_at, expires_at) < ? AND NOT"
+        " (kind = 'shift' AND state = 'approved' AND json_extract(facts, '$.shift_id') NOT IN"
+        " (SELECT shift_id FROM shifts))",
+        (before,),
+    ).rowcount
+
+
 def _from_row(row: Sequence[object]) -> Suggestion:
     values = list(row)
     values[6] = from_json(str(values[6]))

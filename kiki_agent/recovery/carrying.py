@@ -148,9 +148,13 @@ def _switches(hand: _Hand, standing: Standing, *, unknown: bool) -> None:
         wanted.setdefault(KILL_SWITCH, f"nobody knows whether spending had been stopped: {standing.unknown}")
     for control, reason in sorted(wanted.items()):
         if hand.one("SELECT 1 FROM shield_controls WHERE control = ? AND is_on = 1", control) is None:
-            more = "ON CONFLICT (control) DO UPDATE SET is_on = 1, reason = excluded.reason, at = excluded.at"
-            hand.put("shield_controls", "control, is_on, reason, at", [control, 1, reason, hand.now], more)
-            hand.enter({"control": control, "on": True, "reason": reason})
+            more = (
+                "ON CONFLICT (control) DO UPDATE SET is_on = 1, reason = excluded.reason, at = excluded.at,"
+                " set_by = excluded.set_by"
+            )
+            row = [control, 1, reason, hand.now, "restore"]
+            hand.put("shield_controls", "control, is_on, reason, at, set_by", row, more)
+            hand.enter({"control": control, "on": True, "reason": reason, "by": "restore"})
 
 
 def _levels(hand: _Hand, standing: Standing, ground: Ground, *, unknown: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
@@ -151,6 +152,37 @@ async def test_what_was_declined_stays_declined_after_a_restart_and_after_anothe
         assert desk.suggest([again], "SUGGEST", "test", now) is None
         later = Instant(now + 2 * 24 * HOUR)
         assert desk.suggest([again], "SUGGEST", "test", later) is not None
+
+
+async def test_what_ended_long_ago_is_forgotten_and_what_is_still_to_be_done_is_not(start: Start) -> None:
+    house = await start(**only("tiktok"))
+    await house.post("/api/v1/autonomy/tiktok", level="suggest", reason="test")
+    await house.run(3)
+    desk, now = house.agent.governor.desk, house.clock.now()
+    one, other = list(desk.open.values())[:2]
+    await desk.decline(one.suggestion_id, "test", "", now)
+    facts = '{"shift_id": "not begun"}'
+    columns = "kind, subject, connector, why, held_by, changes, made_at, expires_at"
+
+    def approved_shift(connection: sqlite3.Connection) -> None:
+        connection.execute(
+            f"INSERT INTO suggestions (suggestion_id, {columns}, state, decided_at, facts)"
+            " SELECT 'shift', 'shift', 's', connector, why, held_by, changes, made_at, expires_at, 'approved', ?, ?"
+            " FROM suggestions WHERE suggestion_id = ?",
+            (now, facts, other.suggestion_id),
+        )
+
+    await house.agent.store.write(approved_shift)
+    ended_so_far = "SELECT count(*) FROM suggestions WHERE state <> 'open' AND kind = 'change'"
+    assert house.rows(ended_so_far)[0][0] > 0
+    desk.tidy(Instant(now + 89 * DAY_HOURS * HOUR))
+    await house.agent.store.drain()
+    assert desk._declined == {}
+    assert house.rows(ended_so_far)[0][0] > 0
+    desk.tidy(Instant(now + 91 * DAY_HOURS * HOUR))
+    await house.agent.store.drain()
+    assert house.rows("SELECT suggestion_id FROM suggestions WHERE decided_at = ?", now) == [("shift",)]
+    assert house.rows("SELECT count(*) FROM ledger_entries WHERE kind = 'suggestion'")[0][0] > 0
 
 
 async def test_a_declined_pause_is_not_suggested_again(start: Start) -> None:

@@ -49,13 +49,13 @@ async def allocate(call: Call, body: AllocateBody) -> web.Response:
         changed = await shield.allocate(
             body.campaign_id, body.budget, currency, services.clock.now(), pacing=pacing, start_at=start, end_at=end
         )
-    elif desk.needs_approval(body.campaign_id, before, body.budget):
+    elif desk.allocations.needs_approval(body.campaign_id, before, body.budget):
         amounts = f"{decimal_text(before, currency)} to {decimal_text(body.budget, currency)} {currency}"
         why = f"A person wants to raise the allocation of {body.campaign_id} from {amounts}"
         made = await desk.suggest_allocation(wish, why, services.clock.now())
         return answer(_pending(body.campaign_id, currency, known, made.suggestion_id), 202)
     else:
-        changed = await desk.allocate(wish, services.clock.now())
+        changed = await desk.allocations.give(wish, services.clock.now())
     return answer(_allocation(changed), 201 if known is None else 200)
 
 

@@ -163,7 +163,7 @@ class KillSwitchAnswer(Answer):
     sentence: str = Field(description="What is stopped, what is not, and what to do.")
     reason: str | None = Field(description="Why it is on; null while it is off.")
     at: str | None = Field(description="When it was turned last; null when it never was.")
-    by: str | None = Field(description="Who turned it last: http, file or signal; null when that is not known.")
+    by: str | None = Field(description="Who turned it last: http, file, signal, restore; null when not known.")
     platforms: list[StopReach]
     recorded: bool = Field(default=True, description="false: it holds, but could not be written down.")
 
