@@ -131,7 +131,9 @@ class Ledger:
                 return None
             return f"the ledger is empty, but entry {known.seq} is known to have been written"
         self._head = (last, digest.hex())
-        reason = await self._store.read(lambda connection: self._compare(connection, known, last))
+        reason = await self._store.read(
+            lambda connection: self._compare(connection, known, last) or segments.look(connection)
+        )
         if reason is not None:
             return reason
         checked = await self.verify(whole=False)

@@ -33,7 +33,7 @@ from kiki_agent.ledger.segments import (
 from kiki_agent.ledger.verify import Walk
 from kiki_agent.model.time import Instant
 from kiki_agent.store import Store
-from kiki_agent.store.durable import replace_file, sync_folder
+from kiki_agent.store.durable import remove_files, replace_file, sync_folder
 
 ROWS = 4_096
 """Most entries of a segment: what a reader can hash and pack in a fraction of a second."""
@@ -220,11 +220,8 @@ class Sealer:
         return len(names)
 
     def _unlink(self, names: list[str]) -> None:
-        for name in names:
-            for path in (self._folder / name, self._folder / f"{name}.new"):
-                path.unlink(missing_ok=True)
-        if self._store.synchronous == "FULL" and self._folder.is_dir():
-            sync_folder(self._folder)
+        paths = [self._folder / f"{name}{ending}" for name in names for ending in ("", ".new")]
+        remove_files(paths, sync=self._store.synchronous == "FULL")
 
     async def _on_disk(self, work: Callable[[], None]) -> None:
         try:

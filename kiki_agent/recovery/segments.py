@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
+from kiki_agent.errors import StoreError
 from kiki_agent.ledger.segments import BadSegment, load, segments
 from kiki_agent.store.durable import replace_file, sync_folder
 from kiki_agent.store.seat import uri
@@ -31,6 +32,14 @@ def bring_segments(database: Path, source: Path, target: Path) -> None:
                 if (source / file.name).exists() and source != target:
                     _make(target)
                     replace_file(target / file.name, (source / file.name).read_bytes())
+
+
+def size_to_bring(source: Path, target: Path) -> int:
+    """Bytes of the segments in one folder that another does not have yet. Raises StoreError."""
+    try:
+        return sum(path.stat().st_size for path in source.glob("*.jsonl.gz") if not (target / path.name).exists())
+    except OSError as error:
+        raise StoreError(f"the segments in {source} cannot be looked at: {error.strerror}") from error
 
 
 def prune_segments(folder: Path) -> None:

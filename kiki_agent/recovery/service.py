@@ -11,9 +11,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from kiki_agent.errors import StoreError
+from kiki_agent.ledger.segments import own_folder, shared_folder
 from kiki_agent.model import SECOND, Instant
 from kiki_agent.recovery import backups
 from kiki_agent.recovery.backups import Backup, Reason
+from kiki_agent.recovery.segments import size_to_bring
 from kiki_agent.runtime.log import get_logger
 from kiki_agent.store import Store
 
@@ -174,6 +176,7 @@ class Backups:
     def _check_room(self) -> None:
         backups.prepare_folder(self.folder)
         needed = sum(_size(self.database.with_name(self.database.name + suffix)) for suffix in ("", "-wal"))
+        needed += size_to_bring(own_folder(self.database), shared_folder(self.folder / self.database.name))
         try:
             free = shutil.disk_usage(self.folder).free
         except OSError as error:

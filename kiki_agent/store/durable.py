@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -21,6 +22,20 @@ def replace_file(path: Path, data: bytes, *, sync: bool = True) -> None:
     os.replace(beside, path)
     if sync:
         sync_folder(path.parent)
+
+
+def remove_files(paths: Iterable[Path], *, sync: bool = True) -> None:
+    """Remove files of one folder; what is not there is gone already. Raises OSError."""
+    folders = set()
+    for path in paths:
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            continue
+        folders.add(path.parent)
+    if sync:
+        for folder in folders:
+            sync_folder(folder)
 
 
 def make_private(path: Path) -> None:

@@ -16,6 +16,7 @@ from kiki_agent.testing import report
 
 FULL: dict[str, tuple[str, ...]] = {
     "powercut": ("--disks", "300"),
+    "powercut --sealing": ("--disks", "300"),
     "powercut --synchronous OFF": ("--disks", "300"),
     "holds": ("--seconds", "60"),
     "demo_hour": (),
@@ -26,9 +27,10 @@ FULL: dict[str, tuple[str, ...]] = {
     "forks": ("--kills", "10000"),
     "crash": ("--kills", "500"),
 }
-"""Proof, with what is broken in it on purpose, and its full count."""
+"""Proof, with its way or what is broken in it on purpose, and its full count."""
 SMALL: dict[str, tuple[str, ...]] = {
     "powercut": ("--disks", "60"),
+    "powercut --sealing": ("--disks", "40"),
     "powercut --synchronous OFF": ("--disks", "60"),
     "holds": ("--seconds", "4"),
     "demo_hour": ("--hours", "0.3"),
@@ -53,7 +55,7 @@ _SEEN = (
 
 def broken(proof: str) -> bool:
     """Whether a proof is run on something wrong, and must see it."""
-    return " " in proof
+    return bool({"--break", "--synchronous"} & set(proof.split(" ")))
 
 
 def run(proof: str, counts: Sequence[str]) -> tuple[bool, list[report.Row]]:

@@ -268,6 +268,10 @@ class _RecordingOs:
         self._open.pop(descriptor, None)
         os.close(descriptor)
 
+    def unlink(self, path: str | Path) -> None:
+        os.unlink(path)
+        self._recorder.operations.append(Remove(str(path)))
+
     def replace(self, path: str | Path, to: str | Path) -> None:
         os.replace(path, to)
         self._recorder.operations.append(Rename(str(path), str(to)))

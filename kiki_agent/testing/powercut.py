@@ -1,8 +1,9 @@
 """Takes the power away: disks are rebuilt as they may look afterwards, and the product opens each of them.
 
-`python -m kiki_agent.testing.powercut --disks 300`. A spender is recorded operation by operation; a disk is what was
-synced up to some operation, and any part of what was written and not synced: all, nothing, the first so many, any of
-them, or sectors of them. Names (created, renamed, removed files) keep their order, as journals of file systems do.
+`python -m kiki_agent.testing.powercut --disks 300`. A spender is recorded operation by operation, or with `--sealing`
+an agent that moves old entries into segments; a disk is what was synced up to some operation, and any part of what was
+written and not synced: all, nothing, the first so many, any of them, or sectors of them. Names (created, renamed,
+removed files) keep their order, as journals of file systems do.
 """
 
 from __future__ import annotations
@@ -15,19 +16,19 @@ import sqlite3
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from kiki_agent.errors import KikiError
 from kiki_agent.ledger import Ledger, verify_file
-from kiki_agent.model import Instant
+from kiki_agent.model import DAY, Instant
 from kiki_agent.runtime.clock import Stopwatch
 from kiki_agent.sandbox.noise import seed_key, unit
 from kiki_agent.store import Store
 from kiki_agent.store.store import Synchronous
-from kiki_agent.testing import report
+from kiki_agent.testing import report, sealer
 from kiki_agent.testing.audit import Audit, check_permits
 from kiki_agent.testing.diskrecord import (
     Create,
@@ -41,7 +42,7 @@ from kiki_agent.testing.diskrecord import (
     Truncate,
     Write,
 )
-from kiki_agent.testing.spender import BEGIN, CAPS, Known, live
+from kiki_agent.testing.spender import BEGIN, CAPS, Held, Known, live
 
 SECTOR = 512
 """What a disk writes as a whole or not at all."""
@@ -155,8 +156,8 @@ class Disk:
 # -- recording and cutting ------------------------------------------------------------------------------------------
 
 
-def record(folder: Path, *, turns: int, seed: int, synchronous: str = "FULL") -> list[Operation]:
-    """Let a spender live, orderly end included; all it asked of its disk. Raises NoSqlite."""
+def record(folder: Path, *, turns: int, seed: int, synchronous: str = "FULL", sealing: bool = False) -> list[Operation]:
+    """Let a spender (or a sealer) live, orderly end included; all it asked of its disk. Raises NoSqlite."""
     recorder = Recorder(folder)
 
     async def often(store: Store) -> None:
@@ -166,6 +167,9 @@ def record(folder: Path, *, turns: int, seed: int, synchronous: str = "FULL") ->
     made: set[str] = set()
     mode: Synchronous = synchronous  # type: ignore[assignment]
     with recorder.recording():
+        if sealing:
+            asyncio.run(sealer.live(folder, recorder.tell, seed, turns=turns, synchronous=mode, prepare=often))
+            return recorder.operations
         asyncio.run(live(folder, 0, recorder.tell, made, seed, turns=turns, synchronous=mode, prepare=often))
     return recorder.operations
 
@@ -203,8 +207,20 @@ class Cuts:
         ]
 
 
-def cut(operations: Sequence[Operation], source: Path, work: Path, disks: int, seed: int = 1) -> Cuts:
+Open = Callable[[Path, Known, Cuts, str], Coroutine[None, None, None]]
+
+
+def cut(
+    operations: Sequence[Operation],
+    source: Path,
+    work: Path,
+    disks: int,
+    seed: int = 1,
+    *,
+    sealing: bool = False,
+) -> Cuts:
     """Rebuild and open so many disks, at cuts spread over the whole recording."""
+    opened: Open = _open_sealed if sealing else _open
     tally = Cuts(operations=len(operations), syncs=sum(isinstance(each, Sync) for each in operations))
     key = seed_key(seed, 940_000)
     places = sorted(
@@ -222,10 +238,12 @@ def cut(operations: Sequence[Operation], source: Path, work: Path, disks: int, s
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
         for path, content in disk.after_cut(mode, chance).items():
-            (work / os.path.relpath(path, source)).write_bytes(content)
+            file = work / os.path.relpath(path, source)
+            file.parent.mkdir(exist_ok=True)
+            file.write_bytes(content)
         tally.disks += 1
         tally.modes[mode] += 1
-        asyncio.run(_open(work, known, tally, f"disk {number} (operation {done}, {mode})"))
+        asyncio.run(opened(work, known, tally, f"disk {number} (operation {done}, {mode})"))
     shutil.rmtree(work, ignore_errors=True)
     return tally
 
@@ -254,6 +272,33 @@ async def _open(folder: Path, known: Known, tally: Cuts, name: str) -> None:
         tally.problems.append(f"{name}: {error}")
 
 
+async def _open_sealed(folder: Path, known: Known, tally: Cuts, name: str) -> None:
+    """The same for an agent that seals: found as it was told, and again after the next runs of the sealer."""
+    rows = known.heard.get("row", set())
+    tally.acknowledged += len(rows)
+    database, later = folder / "agent.db", Instant(BEGIN + DAY)
+    try:
+        store, _ = await sealer.open_record(folder, Instant(BEGIN), "OFF")
+        await store.close()
+        for clean in (False, True):
+            if clean:
+                await sealer.clean_up(folder, later)
+            with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
+                lost = sealer.missing(connection, rows)
+            tally.lost += len(lost)
+            tally.bad_disks += bool(lost)
+            checked = verify_file(database)
+            if not checked.ok:
+                tally.problems.append(f"{name}: {checked.problem}")
+        tally.problems += [f"{name}: {each}" for each in sealer.disorder(folder)]
+    except Held as held:
+        tally.held += 1
+        tally.problems.append(f"{name}: {held}")
+    except (KikiError, sqlite3.Error) as error:
+        tally.bad_disks += 1
+        tally.problems.append(f"{name}: it cannot be opened: {error}")
+
+
 def _ask(database: Path, known: Known, tally: Cuts, name: str) -> None:
     checked = verify_file(database)
     if not checked.ok:
@@ -274,18 +319,25 @@ def main(arguments: Sequence[str]) -> int:
     """0 when no disk lost anything; 1 otherwise."""
     parser = argparse.ArgumentParser(prog="python -m kiki_agent.testing.powercut", description=__doc__)
     parser.add_argument("--disks", type=int, default=300)
-    parser.add_argument("--turns", type=int, default=30, help="bids of each of the spender's eight lanes")
+    parser.add_argument(
+        "--turns", type=int, default=30, help="bids of each of the spender's eight lanes; of --sealing its turns"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--synchronous", default="FULL", choices=("FULL", "NORMAL", "OFF"), help="OFF must be seen")
+    parser.add_argument("--sealing", action="store_true", help="cut an agent that seals its ledger, not a spender")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
     watch = Stopwatch()
     with tempfile.TemporaryDirectory(prefix="kiki-power-") as spare:
         source = Path(spare) / "disk"
-        operations = record(source, turns=options.turns, seed=options.seed, synchronous=options.synchronous)
-        tally = cut(operations, source, Path(spare) / "rebuilt", options.disks, options.seed)
+        how = options.sealing
+        operations = record(
+            source, turns=options.turns, seed=options.seed, synchronous=options.synchronous, sealing=how
+        )
+        tally = cut(operations, source, Path(spare) / "rebuilt", options.disks, options.seed, sealing=how)
     rows = tally.rows()
-    title = f"Power cuts at synchronous={options.synchronous}: {watch.seconds():.0f} s on {report.machine()}"
+    what = "Power cuts while sealing" if how else "Power cuts"
+    title = f"{what} at synchronous={options.synchronous}: {watch.seconds():.0f} s on {report.machine()}"
     report.write(
         report.as_json(title, rows, {"problems": tally.problems}) if options.json else report.table(title, rows)
     )

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from kiki_agent.ledger import sealing
 from kiki_agent.model import Instant
 from kiki_agent.store import schema
 from kiki_agent.testing import diskrecord, powercut, simulate
@@ -56,6 +57,22 @@ def test_power_cuts_are_seen_where_commits_are_not_synced(recorded: Path, synchr
     code, found, _ = proof("powercut", "--disks", "60", "--turns", "24", "--synchronous", synchronous)
     assert code == 1
     assert found["counts"]["acknowledged facts lost"] > 0 or found["counts"]["disks that lost any"] > 0
+
+
+def test_power_cuts_while_entries_are_sealed_lose_none(recorded: Path) -> None:
+    code, found, said = proof("powercut", "--sealing", "--disks", "40", "--turns", "16")
+    assert (code, found["problems"]) == (0, []), said
+    assert found["counts"]["acknowledged facts asked for"] > 2_000
+
+
+def test_a_sealer_that_does_not_wait_for_the_disk_is_seen(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its entries left the table before their files were on the disk: the start says which file is not whole."""
+    real = sealing.replace_file
+    monkeypatch.setattr(sealing, "replace_file", lambda path, data, *, sync: real(path, data, sync=False))
+    operations = powercut.record(recorded / "disk", turns=14, seed=1, sealing=True)
+    found = powercut.cut(operations, recorded / "disk", recorded / "rebuilt", 10, sealing=True)
+    assert found.held > 0
+    assert any("segment" in each for each in found.problems)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,8 @@ from kiki_agent.errors import StoreError
 from kiki_agent.ledger import export_file, verify_file
 from kiki_agent.ledger.sealing import Sealer
 from kiki_agent.model import DAY, Instant
-from kiki_agent.recovery import prune, verify_backup
+from kiki_agent.recovery import Reason, prune, verify_backup
+from kiki_agent.recovery.service import SPARE_BYTES
 
 from .conftest import Office
 
@@ -109,6 +111,41 @@ async def test_a_backup_of_a_record_whose_segment_is_missing_says_so(office: Off
     made = office.back_up()
     assert made.verified_at is None
     assert path.name in made.problem
+
+
+@pytest.mark.parametrize("harm", ["missing", "cut short", "empty"])
+async def test_a_start_holds_where_a_file_of_a_segment_is_gone(office: Office, harm: str) -> None:
+    await office.write(90)
+    await seal(office)
+    await office.close()
+    path = sorted((office.folder / "agent.segments").iterdir())[1]
+    good = path.read_bytes()
+    if harm == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(good[:-9] if harm == "cut short" else b"")
+    await office.open()
+    assert path.name in str(office.ledger.hold_reason)
+    await office.close()
+    path.write_bytes(good)
+    await office.open()
+    assert office.ledger.hold_reason is None
+
+
+async def test_a_backup_asks_for_the_room_that_its_segments_need(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await office.write(90)
+    await seal(office)
+    kept = office.service()
+    sizes = (os.stat(office.database).st_size, os.stat(f"{office.database}-wal").st_size)
+    room = SPARE_BYTES + sum(sizes) + sum(path.stat().st_size for path in (office.folder / "agent.segments").iterdir())
+    monkeypatch.setattr("kiki_agent.recovery.service.shutil.disk_usage", lambda folder: SimpleNamespace(free=room - 1))
+    with pytest.raises(StoreError, match="MB free"):
+        kept.begin(Reason.MANUAL)
+    office.back_up()
+    kept.begin(Reason.MANUAL)  # those that a backup has brought already need none
+    assert (await kept.outcome()).verified_at is not None
 
 
 async def test_segments_go_with_the_last_backup_that_names_them(office: Office) -> None:
