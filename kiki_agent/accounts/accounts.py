@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kiki_agent.accounts import records, screening, spend
-from kiki_agent.accounts.facts import Account, PlatformTotals, same_days
+from kiki_agent.accounts.facts import Account, PlatformTotals, mismatch
 from kiki_agent.accounts.grid import CLICKS, CONVERSIONS, IMPRESSIONS, REVENUE, SPEND, DayGrid, day_number
 from kiki_agent.accounts.levers import Levers, OutsideEdit
 from kiki_agent.accounts.records import ReportState
@@ -196,21 +196,9 @@ class Accounts:
         return self.stated[connector].batch_size if connector in self.stated else Capabilities().batch_size
 
     def take_account(self, connector: str, stated: Capabilities) -> str:
-        """Take over what the platform says of the account; returns why it cannot be worked with, or nothing.
-
-        Money and days are counted as configured, so an account that keeps others is left alone until a person has
-        decided which is right.
-        """
-        account = self.accounts[connector]
+        """Take over what the platform says of the account; returns why it cannot be worked with, or nothing."""
         self.stated[connector] = stated
-        if stated.currency != account.currency:
-            return f"the account is in {stated.currency}, the agent counts in {account.currency} (currency)"
-        if not same_days(stated.timezone, account.timezone):
-            return (
-                f"the account's days are those of {stated.timezone}, the agent counts those of {account.timezone};"
-                f' set connector.{connector}.timezone = "{stated.timezone}"'
-            )
-        return ""
+        return mismatch(self.accounts[connector], stated.currency, stated.timezone)
 
     def day(self, connector: str) -> str:
         """The account day that is running."""
