@@ -36,6 +36,8 @@ class Bound:
             decimal_text(micros, self.currency)
             for micros in (max(0, self.remaining_micros), self.spent_micros, self.held_micros, self.cap_micros)
         )
+        if self.spent_micros == self.held_micros == 0:
+            return f"{self.subject} is at most {cap}"
         when = "" if self.frees_at is None else f"; there is room for it from {iso(self.frees_at)} at the earliest"
         return f"{self.subject} has {left} left: {spent} spent and {held} held of {cap}{when}"
 

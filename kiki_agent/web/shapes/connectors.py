@@ -6,13 +6,13 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from kiki_agent.web.shapes.base import Amount, Answer, Given, Text
+from kiki_agent.web.shapes.base import Amount, Answer, Given, PlainNumber, Text
 
 Count = Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
 Few = Annotated[int, Field(ge=1, le=100, strict=True)]
 Milliseconds = Annotated[int, Field(ge=1, le=600_000, strict=True)]
-Wait = Annotated[float, Field(gt=0, le=31_622_400, allow_inf_nan=False)]
-Factor = Annotated[float, Field(ge=0.001, le=100, allow_inf_nan=False)]
+Wait = Annotated[float, PlainNumber, Field(gt=0, le=31_622_400, allow_inf_nan=False)]
+Factor = Annotated[float, PlainNumber, Field(ge=0.001, le=100, allow_inf_nan=False)]
 
 
 class WindowAnswer(Answer):

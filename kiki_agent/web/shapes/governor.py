@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from kiki_agent.web.shapes.base import Answer, Given, Ident, Text
+from kiki_agent.web.shapes.base import Answer, Given, Ident, PlainNumber, Text
 from kiki_agent.web.shapes.records import Paging
 
 LevelName = Literal["watch", "suggest", "act_limited", "act"]
@@ -42,7 +42,7 @@ class AutonomyBody(Given):
 
     level: LevelName
     reason: Text = ""
-    limit: Annotated[float, Field(gt=0, le=1)] | None = None
+    limit: Annotated[float, PlainNumber, Field(ge=0.001, le=1)] | None = None
 
 
 class ReasonBody(Given):

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from kiki_agent.model import Instant, parse_iso
-from kiki_agent.web.shapes.base import Amount, Answer, Currency, Given, Ident, PlatformName, PositiveAmount, Text
+from kiki_agent.web.shapes.base import (
+    Amount,
+    Answer,
+    Currency,
+    Given,
+    Ident,
+    PlainNumber,
+    PlatformName,
+    PositiveAmount,
+    Text,
+)
 from kiki_agent.web.shapes.records import IsoTime
 
 
@@ -80,7 +90,7 @@ class CheckBody(Given):
     """Would this bid be allowed?"""
 
     campaign_id: Ident
-    bid_amount: Amount
+    bid_amount: PositiveAmount
     platform: PlatformName
     customer_id: Ident | None = Field(default=None, description="Whom the bid is about; without a consent: CONSENT.")
     reserve: bool = Field(default=False, strict=True, description="true reserves the amount in the same step.")
@@ -151,8 +161,8 @@ class BidBody(Given):
         default=None, description="A bid about a person needs their consent; without one it is vetoed with CONSENT."
     )
     predicted_ltv: Amount | None = None
-    confidence: float | None = Field(
-        default=None, ge=0, le=1, allow_inf_nan=False, description="How sure the predicted value is, 0 to 1."
+    confidence: Annotated[float, PlainNumber, Field(ge=0, le=1, allow_inf_nan=False)] | None = Field(
+        default=None, description="How sure the predicted value is, 0 to 1."
     )
     explanation: Text = Field(default="", description="Why; shown to platforms that can show it. Nothing personal.")
     audience_id: Ident | None = None
