@@ -201,6 +201,8 @@ class GovernorSettings(Section):
     """Larger changes wait while a campaign is learning."""
     fresh_s: Seconds = 21_600.0
     """Nothing is raised on figures that have not moved for this long."""
+    noise_z: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """A change of budget must move more conversions than this many standard deviations of chance; 0: not asked."""
     suggestion_s: Seconds = 86_400.0
     """For so long a suggestion may be approved."""
     anomaly_stop: bool = True

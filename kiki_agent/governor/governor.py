@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import date, timedelta
 from fractions import Fraction
 from functools import partial
 
@@ -20,6 +21,7 @@ from kiki_agent.governor.desk import Desk
 from kiki_agent.governor.edits import Edits
 from kiki_agent.governor.holds import Hold, Holds
 from kiki_agent.governor.levels import Level, Standing, read_levels, write_level
+from kiki_agent.governor.noise import check_noise
 from kiki_agent.governor.reach import Reach
 from kiki_agent.governor.reasons import TO_PEOPLE, Held, is_safety_cut
 from kiki_agent.governor.rules import rule_of
@@ -81,8 +83,11 @@ class Governor:
         self._set: dict[str, Standing] = {}
         self.holds = Holds()
         self.edits = Edits()
+        self._noise_z = options.noise_z
+        self._lookback = timedelta(days=settings.optimizer.lookback_days - 1)
         self.noise_tests: list[NoiseTest] = []
-        """Each says whether the expected effect of a change is larger than the noise; False holds it back."""
+        """Of those who build on the agent, beside `governor.noise_z`: each says whether the effect of a change is above
+        the noise; False holds it back."""
         self.reach = Reach(self, accounts, settings.mode)
         self.desk = Desk(self, settings, store, ledger, outbox, accounts, shield, signals)
         outbox.gate = self.gate
@@ -245,11 +250,27 @@ class Governor:
         if not all(self._finishes(each) for each in intents):
             checks.check_approval(intents, self._limits)
             check_small_steps(intents, self.edits, self.desk.asked_causes, self._limits.approval_above, now)
+            self._check_noise(intents)
         for connector in sorted({each.connector for each in intents}):
             standing = self.standing(connector)
             if standing.level is Level.ACT_LIMITED:
                 mine = [each for each in intents if each.connector == connector and not is_safety_cut(each)]
                 self._check_net(connector, mine, standing.limit_permille, now)
+
+    def _check_noise(self, intents: Sequence[Intent]) -> None:
+        if self._noise_z <= 0:
+            return
+        deltas: dict[str, int] = {}
+        for each in intents:
+            if each.kind is IntentKind.SET_BUDGET:
+                deltas[each.connector] = deltas.get(each.connector, 0) + each.after - each.before
+        for connector, delta in deltas.items():
+            today = self._accounts.day(connector)
+            conversions = 0.0
+            if today:
+                first = (date.fromisoformat(today) - self._lookback).isoformat()
+                conversions = self._accounts.totals(connector, first, today).conversions
+            check_noise(connector, delta, self._accounts.budget_micros(connector), conversions, self._noise_z)
 
     def _check_net(self, connector: str, intents: Sequence[Intent], permille: int, now: Instant) -> None:
         since = checks.since(now)

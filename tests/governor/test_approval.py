@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from kiki_agent.accounts import Lever
 from kiki_agent.errors import Denied
 from kiki_agent.governor.approval import check_small_steps
 from kiki_agent.governor.edits import Edits
+from kiki_agent.governor.noise import check_noise
 from kiki_agent.model import HOUR, Instant, Intent, IntentKind
 from tests.agent.world import START
 
@@ -81,6 +83,36 @@ def send(house: House, delta_units: int, cause: str) -> None:
     )  # fmt: skip
     governor._check_together([intent], now)
     governor.edits.sent(intent, each.campaign_id, now)
+
+
+@pytest.mark.parametrize(
+    ("delta", "conversions", "z", "expected"),
+    [
+        (100, 400, 2, "NOISE"),  # 10 % of 400 are 40, and so are two standard deviations
+        (101, 400, 2, "yes"),
+        (-101, 400, 2, "yes"),
+        (-99, 400, 2, "NOISE"),
+        (1_000, 0, 2, "NOISE"),  # without a conversion nothing is known
+        (1, 0, 0, "yes"),
+        (0, 0, 2, "yes"),
+    ],
+)
+def test_a_change_has_to_move_more_than_chance_does(delta: int, conversions: int, z: float, expected: str) -> None:
+    assert says(check_noise, "x", delta, 1_000, conversions, z) == expected
+
+
+async def test_the_setting_holds_back_shifts_that_drown_in_noise(start: Start) -> None:
+    bold = await start()
+    await bold.run(12)
+    assert bold.rows("SELECT count(*) FROM shifts") == [(1,)]
+    careful = await start(governor__noise_z="10")
+    await careful.run(12)
+    assert careful.rows("SELECT count(*) FROM shifts") == [(0,)]
+    snapshot = careful.agent.optimizer.snapshot
+    assert snapshot is not None
+    assert "NOISE" in {each.note for each in snapshot.details}
+    page = json.dumps(await careful.get("/api/v1/overview"))
+    assert "the move would not be told from chance" in page
 
 
 async def test_small_raises_of_a_budget_add_up_to_one_that_needs_a_person(start: Start) -> None:
