@@ -10,16 +10,17 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 
 from kiki_agent.consent import records
-from kiki_agent.consent.consents import Consents
+from kiki_agent.consent.consents import DENIED, Consents
 from kiki_agent.consent.erasures import Erased
 from kiki_agent.consent.vault import Vault
 from kiki_agent.errors import Denied
 from kiki_agent.ledger import Ledger
+from kiki_agent.ledger.records import AUDITED_KINDS
 from kiki_agent.model import DAY, Instant, iso
 from kiki_agent.store import Store
 
@@ -105,6 +106,35 @@ class Privacy:
         subject = await self._vault.subject(customer_id)
         return [] if subject is None else await self._store.read(partial(records.history, subject=subject))
 
+    async def settle(self, request_id: str, done: bool, now: Instant) -> PrivacyRequest:
+        """End a request that waits for a person: it was done, or refused. Raises Denied NOT_FOUND, CONFLICT."""
+        return await self._store.write(lambda connection: self._settle(connection, request_id, done, now))
+
+    # -- what was done with what is known -------------------------------------------------------------------------
+
+    async def accessed(self, customer_id: str, purpose: str, now: Instant) -> None:
+        """Put on record that somebody reads what a person said or what was done about them (SHD-05)."""
+        subject = await self._vault.subject(customer_id)
+        if subject is not None:
+            body = {"action": "read", "purpose": purpose, "subject": subject}
+            await self._store.write(lambda connection: self._ledger.append(connection, now, "privacy", body))
+
+    async def refused(self, customer_id: str, purpose: str, platform: str, campaign_id: str, now: Instant) -> None:
+        """Put on record that a bid about a person was refused for want of a basis (M12); of a stranger, nobody."""
+        body = {
+            "action": "bid_refused",
+            "basis": DENIED,
+            "campaign_id": campaign_id,
+            "platform": platform,
+            "purpose": purpose,
+            "subject": await self._vault.subject(customer_id) or "",
+        }
+        await self._store.write(lambda connection: self._ledger.append(connection, now, "privacy", body))
+
+    async def refusals(self, since: Instant, until: Instant) -> int:
+        """How many bids were refused for want of a basis in a period, as far as entries are in the database."""
+        return await self._store.read(partial(_refusals, since=since, until=until))
+
     async def kept(self) -> tuple[int, Instant | None, int]:
         """Entries of the ledger, the instant of the oldest, and how many people were erased."""
         return await self._store.read(_kept)
@@ -169,6 +199,11 @@ class Privacy:
                 rows += connection.execute(f"DELETE FROM {table} WHERE {column} = ?", (each.subject,)).rowcount
             connection.execute("UPDATE privacy_requests SET requested_by = '' WHERE subject = ?", (each.subject,))
             connection.execute(
+                "UPDATE privacy_requests SET status = 'REJECTED', completed_at = ?, notes = 'erased meanwhile'"
+                " WHERE subject = ? AND status = 'PENDING'",
+                (now, each.subject),
+            )
+            connection.execute(
                 "INSERT OR IGNORE INTO erasures (mark, subject, at) VALUES (?, ?, ?)",
                 (each.mark, each.subject, each.at),
             )
@@ -176,6 +211,30 @@ class Privacy:
             last = self._enter(connection, each.subject, RequestType.DELETION, "", now, True, notes)
         assert last is not None
         return last
+
+    def _settle(self, connection: sqlite3.Connection, request_id: str, done: bool, now: Instant) -> PrivacyRequest:
+        known = _find(connection, request_id)
+        if known is None:
+            raise Denied("NOT_FOUND", "there is no request with this id")
+        if known.status != "PENDING":
+            raise Denied("CONFLICT", f"the request is {known.status} already")
+        settled = replace(known, status="COMPLETED" if done else "REJECTED", completed_at=now)
+        connection.execute(
+            "UPDATE privacy_requests SET status = ?, completed_at = ? WHERE request_id = ?",
+            (settled.status, now, request_id),
+        )
+        self._note(connection, settled, now)
+        return settled
+
+    def _note(self, connection: sqlite3.Connection, request: PrivacyRequest, now: Instant) -> None:
+        body = {
+            "action": request.request_type.value.lower(),
+            "purpose": "request of the person",
+            "request_id": request.request_id,
+            "status": request.status,
+            "subject": request.subject,
+        }
+        self._ledger.append(connection, now, "privacy", body)
 
     def _enter(
         self,
@@ -204,14 +263,7 @@ class Privacy:
             f"INSERT INTO privacy_requests ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             tuple(getattr(made, name) for name in PrivacyRequest.__slots__),
         )
-        body = {
-            "action": request_type.value.lower(),
-            "purpose": "request of the person",
-            "request_id": made.request_id,
-            "status": made.status,
-            "subject": subject,
-        }
-        self._ledger.append(connection, now, "privacy", body)
+        self._note(connection, made, now)
         return made
 
 
@@ -233,6 +285,15 @@ def _counts(connection: sqlite3.Connection, since: Instant, until: Instant) -> d
         "SELECT count(*) FROM privacy_requests WHERE status = 'PENDING' AND due_at <= ?", (until,)
     ).fetchone()[0]
     return found | {"overdue": overdue}
+
+
+def _refusals(connection: sqlite3.Connection, since: Instant, until: Instant) -> int:
+    count = connection.execute(
+        f"SELECT count(*) FROM ledger_entries WHERE {AUDITED_KINDS} AND kind = 'privacy' AND at BETWEEN ? AND ?"
+        " AND json_extract(body, '$.action') = 'bid_refused'",
+        (since, until),
+    ).fetchone()[0]
+    return int(count)
 
 
 def _kept(connection: sqlite3.Connection) -> tuple[int, Instant | None, int]:

@@ -17,7 +17,7 @@ from kiki_agent.store import Store
 
 AUDITED = ("consent", "privacy", "control")
 """Kinds of entries an auditor asks for."""
-_AUDITED = "kind IN ('consent', 'privacy', 'control')"
+AUDITED_KINDS = "kind IN ('consent', 'privacy', 'control')"
 """Spelled as in the index of these entries."""
 
 
@@ -76,7 +76,7 @@ def _audit(
 ) -> tuple[list[tuple[int, Instant, str, dict[str, object]]], int]:
     chosen = [each for each in kinds if each in AUDITED] or list(AUDITED)
     first = 0 if since is None else first_since(connection, since)
-    where = f"{_AUDITED} AND kind IN ({', '.join('?' * len(chosen))}) AND seq >= ?"
+    where = f"{AUDITED_KINDS} AND kind IN ({', '.join('?' * len(chosen))}) AND seq >= ?"
     arguments = (*chosen, first)
     total = connection.execute(f"SELECT count(*) FROM ledger_entries WHERE {where}", arguments).fetchone()[0]
     rows = connection.execute(

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from kiki_agent.consent import Consents, Privacy, Vault, Vendors, seeded_entropy
+from kiki_agent.errors import StoreError
 from kiki_agent.ledger import DecisionBook, Ledger, Outbox, Records
 from kiki_agent.model import DAY, Instant, Intent, Outcome, Receipt, iso
 from kiki_agent.shield import Caps, Shield
@@ -98,7 +99,7 @@ async def test_a_bid_about_a_person_needs_their_consent_and_carries_it(client: C
     basis = f"consent:{granted['consent_id']}"
     rows = await entries(services)
     bases = {(kind, body["basis"]) for _, kind, body in rows if "basis" in body}
-    assert bases == {("permit", basis), ("intent", basis)}
+    assert bases == {("permit", basis), ("intent", basis), ("privacy", "denied")}
     assert isinstance(services.store, Store)
     stored = await services.store.read(
         lambda connection: connection.execute(
@@ -248,10 +249,68 @@ async def test_the_auditor_sees_numbers_and_entries_but_no_names(client: Client)
     assert (report["requests"]["ACCESS"], report["requests"]["overdue"]) == (1, 0)
     listed = await ask(client, "/api/v1/audit?limit=2")
     assert (listed["total"], [each["event_type"] for each in listed["items"]]) == (3, ["privacy", "consent"])
+    assert {each["retention_days"] for each in listed["items"]} == {2_555.0}
     assert "anna-canary" not in json.dumps(listed)
     mine = await ask(client, "/api/v1/audit?user_id=anna-canary&event_type=consent")
     assert [each["event_data"]["status"] for each in mine["items"]] == ["REVOKED", "GRANTED"]
     assert (await ask(client, "/api/v1/audit?user_id=stranger"))["items"] == []
+
+
+async def test_every_reading_about_a_person_is_on_record(client: Client) -> None:
+    who = "anna-canary"
+    await ask(client, f"/consent/status?customer_id={who}")
+    await ask(client, "/consent/grant", ANNA)
+    await ask(client, f"/consent/status?customer_id={who}")
+    found = (await ask(client, f"/api/v1/audit?user_id={who}&event_type=privacy"))["items"]
+    assert [(each["event_data"]["action"], each["event_data"]["purpose"]) for each in found] == [
+        ("read", "audit"),
+        ("read", "consent status"),
+    ], "and of who is not known there is nothing to read"
+
+
+async def test_a_bid_without_a_basis_is_on_record_and_in_the_report(client: Client, services: Services) -> None:
+    assert await bid(client) == "CONSENT"
+    await ask(client, "/consent/grant", ANNA)
+    assert await bid(client) is None
+    await ask(client, "/consent/revoke", ANNA)
+    assert await bid(client) == "CONSENT"
+    listed = (await ask(client, "/api/v1/audit?event_type=privacy"))["items"]
+    assert [each["event_data"]["action"] for each in listed] == ["bid_refused", "bid_refused"]
+    told = [(each["event_data"]["basis"], each["event_data"]["purpose"]) for each in listed]
+    assert told == [("denied", "targeting")] * 2
+    assert [each["event_data"]["subject"] == "" for each in listed] == [False, True], "a stranger gets no token by it"
+    assert (await ask(client, "/api/v1/compliance/report"))["vetoes"]["CONSENT"] == 2
+
+
+async def test_a_refusal_that_cannot_be_noted_is_a_no(
+    client: Client, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(*_: object) -> None:
+        raise StoreError("the disk is full")
+
+    monkeypatch.setattr(services.privacy, "refused", full)
+    assert await bid(client) == "CONSENT"
+
+
+async def test_a_request_that_waits_ends_once(client: Client) -> None:
+    await ask(client, "/consent/grant", ANNA)
+    body = {"customer_id": "anna-canary", "request_type": "RECTIFICATION"}
+    made = [await ask(client, "/api/v1/privacy/requests", body, 202) for _ in range(3)]
+    paths = [f"/api/v1/privacy/requests/{each['request_id']}" for each in made]
+
+    async def settle(path: str, given: object, status: int) -> dict[str, Any]:
+        answer = await client.put(path, json=given)
+        assert answer.status == status, await answer.text()
+        return dict(await answer.json())
+
+    assert (await settle(paths[0], {"status": "COMPLETED"}, 200))["status"] == "COMPLETED"
+    assert (await settle(paths[1], {"status": "REJECTED"}, 200))["completed_at"] is not None
+    await settle(paths[0], {"status": "REJECTED"}, 409)
+    await settle(paths[2], {"status": "PENDING"}, 422)
+    await settle("/api/v1/privacy/requests/none", {"status": "COMPLETED"}, 404)
+    assert [(await ask(client, each))["status"] for each in paths] == ["COMPLETED", "REJECTED", "PENDING"]
+    await ask(client, "/api/v1/privacy/requests", {**body, "request_type": "DELETION"}, 202)
+    assert (await ask(client, paths[2]))["notes"] == "erased meanwhile", "nothing waits for who is not known any more"
 
 
 async def test_a_check_about_a_person_needs_their_consent_too(client: Client) -> None:

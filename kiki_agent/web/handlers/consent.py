@@ -10,7 +10,7 @@ from kiki_agent.consent import DENIED, Consent, ConsentType, PrivacyRequest, Req
 from kiki_agent.model import DAY, Instant, iso
 from kiki_agent.web.endpoint import Call, answer
 from kiki_agent.web.problem import FieldProblem, Problem
-from kiki_agent.web.services import need
+from kiki_agent.web.services import Services, need
 from kiki_agent.web.shapes import consent as shapes
 from kiki_agent.web.shapes.base import Nothing
 
@@ -65,9 +65,12 @@ async def take_string(call: Call, body: shapes.StringBody) -> web.Response:
 
 
 async def status(call: Call, query: shapes.StatusQuery) -> web.Response:
-    """What a customer said, by purpose."""
-    found = await need(call.services.consents, "syncshield").status(query.customer_id)
-    return answer(_states(found.values(), call.services.clock.now()))
+    """What a customer said, by purpose; on record as a reading."""
+    services = call.services
+    now = services.clock.now()
+    await need(services.privacy, "syncshield").accessed(query.customer_id, "consent status", now)
+    found = await need(services.consents, "syncshield").status(query.customer_id)
+    return answer(_states(found.values(), now))
 
 
 async def check(call: Call, query: shapes.BasisQuery) -> web.Response:
@@ -100,6 +103,14 @@ async def find_request(call: Call, _: Nothing) -> web.Response:
     return answer(shapes.RequestWithExport.model_validate(_request(found) | {"export": export}))
 
 
+async def settle_request(call: Call, body: shapes.SettleBody) -> web.Response:
+    """End a request that waits for a person."""
+    services = call.services
+    privacy = need(services.privacy, "syncshield")
+    settled = await privacy.settle(call.part("id"), body.status == "COMPLETED", services.clock.now())
+    return answer(shapes.RequestAnswer.model_validate(_request(settled)))
+
+
 async def report(call: Call, query: shapes.ReportQuery) -> web.Response:
     """Counts of decisions, vetoes, consents and requests."""
     services = call.services
@@ -108,6 +119,9 @@ async def report(call: Call, query: shapes.ReportQuery) -> web.Response:
     decisions, vetoes = await need(services.records, "syncledger").vetoes(since)
     privacy = need(services.privacy, "syncshield")
     entries, oldest, erased = await privacy.kept()
+    refused = await privacy.refusals(since, now)
+    if refused:
+        vetoes = {**vetoes, "CONSENT": vetoes.get("CONSENT", 0) + refused}
     return answer(
         shapes.ComplianceAnswer(
             period=query.period,
@@ -128,7 +142,9 @@ async def audit(call: Call, query: shapes.AuditQuery) -> web.Response:
     """Entries about people and orders, newest first."""
     services = call.services
     if query.user_id is not None:
-        found = await need(services.privacy, "syncshield").history(query.user_id)
+        privacy = need(services.privacy, "syncshield")
+        await privacy.accessed(query.user_id, "audit", services.clock.now())
+        found = await privacy.history(query.user_id)
         kept = [
             each
             for each in reversed(found)
@@ -140,9 +156,18 @@ async def audit(call: Call, query: shapes.AuditQuery) -> web.Response:
         records = need(services.records, "syncledger")
         rows, total = await records.audit(kinds, query.since_instant, query.limit, query.offset)
     items = [
-        shapes.AuditItem(seq=seq, at=iso(Instant(at)), event_type=kind, event_data=body) for seq, at, kind, body in rows
+        shapes.AuditItem(
+            seq=seq, at=iso(Instant(at)), event_type=kind, event_data=body, retention_days=_retention(services, kind)
+        )
+        for seq, at, kind, body in rows
     ]
     return answer(shapes.AuditAnswer(items=items, total=total))
+
+
+def _retention(services: Services, kind: str) -> float:
+    """Days an entry of a kind that auditors ask for is kept."""
+    ledger = services.settings.ledger
+    return ledger.money_days if kind == "control" else ledger.personal_days
 
 
 def _said(call: Call, word: str, done: Consent) -> web.Response:

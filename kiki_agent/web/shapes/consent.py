@@ -132,6 +132,12 @@ class RequestBody(Given):
     requested_by: Text = Field(default="", description="Who brought it; kept encrypted.")
 
 
+class SettleBody(Given):
+    """What became of a request that waited for a person."""
+
+    status: Literal["COMPLETED", "REJECTED"]
+
+
 class RequestAnswer(Answer):
     """A request and what became of it."""
 
@@ -171,7 +177,9 @@ class ComplianceAnswer(Answer):
     since: str
     until: str
     decisions: int = Field(description="Changed decisions of the bidding loop.")
-    vetoes: dict[str, int] = Field(description="Those that let no bid through, by reason.")
+    vetoes: dict[str, int] = Field(
+        description="Those that let no bid through, by reason; CONSENT: bids about a person without a basis."
+    )
     consents: dict[str, int] = Field(description="Statements in force, by status; EXPIRED are grants that ran out.")
     requests: dict[str, int] = Field(description="Requests of people in the period; overdue: open past their date.")
     retention: RetentionAnswer
@@ -197,6 +205,7 @@ class AuditItem(Answer):
     at: str
     event_type: str
     event_data: dict[str, Any]
+    retention_days: float = Field(description="Entries of this kind are kept for so long, counted from `at`.")
 
 
 class AuditAnswer(Answer):
