@@ -12,6 +12,8 @@ from kiki_agent.shield import Shield
 
 FILE = "KILL"
 """Name of the file in the data folder. While it is there the switch stays on; its text is the reason."""
+SUBJECT = "kill_switch"
+"""What alerts about stops are about, alone or with a connector behind it."""
 _LONGEST_REASON = 200
 
 
@@ -62,7 +64,8 @@ class KillWatch(Loop):
                 self._told.add(each.connector)
                 many = "1 campaign runs" if each.running == 1 else f"{each.running} campaigns run"
                 text = f"{many} on there: {each.why_not}. To stop {each.connector}: {each.what_to_do}."
-                self._governor.tell("CRITICAL", f"{each.connector} is not stopped", text, each.connector)
+                subject = f"{SUBJECT}:{each.connector}"
+                self._governor.tell("CRITICAL", f"{each.connector} is not stopped", text, subject)
 
     def _reason(self) -> str | None:
         if self._signalled:

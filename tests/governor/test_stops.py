@@ -90,6 +90,7 @@ async def test_a_stop_says_where_it_does_not_reach_and_what_to_do(start: Start) 
     page = await house.get("/api/v1/overview")
     assert page["status"]["sentence"].startswith("Stopped, but not Meta: campaigns run on there.")
     assert [each["id"] for each in page["needs"] if each["severity"] == "stopped"] == ["stop", "unstopped-meta"]
+    assert {each["title"] for each in page["needs"]} == {"Spending is stopped", "Meta is not stopped"}  # each once
     alerts = dict(house.rows("SELECT title, message FROM notifications WHERE severity = 'CRITICAL'"))
     assert "it is only watched" in alerts["meta is not stopped"]
     assert "wherever the agent may write" in alerts["Kill switch is on"]
