@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
+from kiki_agent.governor.kill import SUBJECT as STOP
 from kiki_agent.ledger import IntentRow
 from kiki_agent.model import (
     DAY,
@@ -289,11 +290,16 @@ class Overview:
                 AlertFact(each.notification_id, each.severity == "CRITICAL", each.title, each.message, each.created_at)
                 for each in alerts
                 if each.severity != "INFO" and each.read_at is None and now - each.created_at < DAY
-                if each.metadata.get("subject") not in told
+                if each.metadata.get("subject") not in told and not _of_a_stop(each)
             ),
             unknown=in_flight(intents, {each.connector: each.label for each in platforms}, now - _UNKNOWN_AFTER),
             spend_period=round(settings.bidding.poll_interval_s * SECOND),
         )
+
+
+def _of_a_stop(alert: StoredAlert) -> bool:
+    """The page says itself whether spending is stopped and where it is not, and nothing of it once that is over."""
+    return alert.metadata.get("subject", "").partition(":")[0] == STOP
 
 
 def _platform_fact(services: Services, each: PlatformState, now: Instant) -> PlatformFact:
