@@ -110,6 +110,8 @@ class Consents:
         found = self.basis(customer_id, purpose, platform, now)
         if found != DENIED or self.complete or customer_id is None or customer_id in self._held[purpose]:
             return found
+        if self._vault.refuses(customer_id):  # whose erasing was begun, and could not be ended yet
+            return found
         await self._recall(customer_id)
         return self.basis(customer_id, purpose, platform, now)
 

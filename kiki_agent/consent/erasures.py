@@ -70,9 +70,7 @@ class ErasureList:
         try:
             descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             try:
-                os.write(descriptor, text)
-                if self._sync:
-                    os.fsync(descriptor)
+                _append(descriptor, text, sync=self._sync)
             finally:
                 os.close(descriptor)
             if made and self._sync:
@@ -93,3 +91,16 @@ class ErasureList:
     def subjects(self) -> list[str]:
         """Tokens that must stand for nobody."""
         return [each.subject for each in self.lines if each.subject]
+
+
+def _append(descriptor: int, text: bytes, *, sync: bool) -> None:
+    """All of it or nothing: on a full disk half a line would spoil the next one, too. Raises OSError."""
+    before = os.fstat(descriptor).st_size
+    try:
+        while text:
+            text = text[os.write(descriptor, text) :]
+        if sync:
+            os.fsync(descriptor)
+    except OSError:
+        os.ftruncate(descriptor, before)
+        raise

@@ -49,8 +49,8 @@ class Breaker:
     """
 
     __slots__ = (
+        "_drawn",
         "_probes",
-        "_retry_at",
         "_successes",
         "chance",
         "failures",
@@ -75,7 +75,7 @@ class Breaker:
         """Grows with each change of state."""
         self.transitions = 0
         self.on_change: Callable[[Circuit], None] | None = None
-        self._retry_at = 0
+        self._drawn = 0.0
         self._probes = 0
         self._successes = 0
 
@@ -84,9 +84,9 @@ class Breaker:
         if self.state is Circuit.CLOSED:
             return 0
         if self.state is Circuit.OPEN:
-            if now < self._retry_at:
-                self._mind_step_back(now)
-                return self._retry_at
+            due = self._due(now)
+            if now < due:
+                return due
             self._become(Circuit.HALF_OPEN)
         if self._probes >= self.rule.successes:
             return now + PROBE_PATIENCE
@@ -98,7 +98,8 @@ class Breaker:
         if self.state is Circuit.CLOSED:
             return 0
         if self.state is Circuit.OPEN:
-            return self._retry_at if now < self._retry_at else 0
+            due = self._due(now)
+            return due if now < due else 0
         return now + PROBE_PATIENCE if self._probes >= self.rule.successes else 0
 
     def leave(self, now: int, ok: bool, generation: int) -> None:
@@ -138,14 +139,17 @@ class Breaker:
 
     def _open(self, now: int) -> None:
         self.opened_at = now
-        self._retry_at = now + round(self.rule.reset * (1 + self.rule.jitter * self.chance()))
+        self._drawn = self.chance()
         self._become(Circuit.OPEN)
 
-    def _mind_step_back(self, now: int) -> None:
-        """A clock that was put back does not keep the breaker open for longer than its time."""
-        if self.opened_at is not None and now < self.opened_at:
-            self._retry_at = now + self._retry_at - self.opened_at
+    def _due(self, now: int) -> int:
+        """The instant from which probes go through, by the rule in force now.
+
+        A clock that was put back does not keep the breaker open for longer than its time.
+        """
+        if self.opened_at is None or now < self.opened_at:
             self.opened_at = now
+        return self.opened_at + round(self.rule.reset * (1 + self.rule.jitter * self._drawn))
 
     def _become(self, state: Circuit) -> None:
         self.state = state

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
 import shutil
 import sqlite3
 import stat
@@ -343,6 +345,27 @@ def test_a_line_cut_off_by_a_crash_is_dropped_and_nonsense_is_refused(tmp_path: 
         ErasureList.load(path)
 
 
+def test_a_line_that_does_not_fit_on_the_disk_is_no_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.erased"
+    listed = ErasureList.load(path, sync=False)
+    listed.add([Erased("one", "s1", NOON)])
+    write, room = os.write, [10]
+
+    def nearly_full(descriptor: int, data: bytes) -> int:
+        if not room[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fits, room[0] = data[: room[0]], 0
+        return write(descriptor, fits)
+
+    monkeypatch.setattr(os, "write", nearly_full)
+    with pytest.raises(StoreError, match="cannot be written: No space left"):
+        listed.add([Erased("two", "s2", NOON)])
+    room[0] = 1_000
+    listed.add([Erased("three", "s3", NOON)])
+    assert [each.mark for each in listed.lines] == ["one", "three"]
+    assert ErasureList.load(path).lines == listed.lines
+
+
 # -- the keys -----------------------------------------------------------------------------------------------------
 
 
@@ -402,6 +425,24 @@ async def test_keys_that_cannot_be_written_allow_nothing(room: Room, monkeypatch
     full[0] = False
     await room.privacy.erase("anna", NOON)
     assert b"anna" not in room.bytes()
+
+
+async def test_nothing_is_read_back_of_who_is_erased_but_for_the_keys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = await Room(tmp_path, most=1).start()
+    for name in ("anna", "bob", "carol"):
+        await room.consents.grant(name, T, NOON)
+
+    async def full(_: object) -> int:
+        raise StoreError("the disk is full")
+
+    monkeypatch.setattr(room.vault, "forget", full)
+    with pytest.raises(StoreError):
+        await room.privacy.erase("anna", NOON)
+    assert await room.consents.look("anna", T, "meta", NOON) == DENIED
+    assert await room.consents.look("bob", T, "meta", NOON) != DENIED
+    await room.stop()
 
 
 async def test_a_file_that_holds_no_keys_is_refused(tmp_path: Path) -> None:

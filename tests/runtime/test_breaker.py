@@ -92,6 +92,16 @@ def test_a_clock_put_back_does_not_keep_it_open() -> None:
     back = T0 - 3_600 * SECOND
     assert breaker.enter(back) == back + 30 * SECOND
     assert breaker.enter(back + 30 * SECOND) == 0
+    breaker = opened()
+    assert breaker.peek(back) == back + 30 * SECOND, "who only looks is not told to wait for an hour either"
+    assert breaker.peek(back + 30 * SECOND) == 0
+
+
+def test_another_time_to_stay_open_holds_for_a_breaker_that_is_open() -> None:
+    breaker = opened(0.5)
+    breaker.rule = BreakerRule(failures=3, reset=7 * SECOND, successes=2, jitter=0.0)
+    assert breaker.peek(T0 + 1) == T0 + 7 * SECOND
+    assert breaker.enter(T0 + 7 * SECOND) == 0
 
 
 def test_a_person_may_close_it_and_changes_are_told() -> None:
