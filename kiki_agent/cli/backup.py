@@ -11,6 +11,7 @@ import click
 from kiki_agent.cli.failure import FAILED, CommandError
 from kiki_agent.cli.options import Options, common
 from kiki_agent.cli.output import emit, emit_json, emit_table, progress
+from kiki_agent.config import Mode
 
 if TYPE_CHECKING:
     from kiki_agent.recovery import Backup
@@ -71,10 +72,11 @@ def restore(options: Options, backup: str) -> None:
         emit(f"carried over: {sentence}")
     if done.unknown:
         emit(f"What stood before is not known for certain: {done.unknown}.")
-        emit(
-            "A live agent therefore starts with the kill switch on and every platform at watch, and permits nothing"
-            " before the account days of now have ended."
-        )
+        if settings.mode is Mode.LIVE:
+            emit(
+                "The next agent therefore starts with the kill switch on and every platform at watch, and permits"
+                " nothing before the account days of now have ended (docs/recovery.md)."
+            )
     emit("The next agent waits until every platform has told what was spent, and spends nothing before.")
 
 
