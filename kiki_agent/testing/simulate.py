@@ -163,6 +163,10 @@ class _TroubledWriter(Writer):
         future.exception()
         return future
 
+    def join(self, future: asyncio.Future[Any], weight: int) -> bool:
+        """Refused while the outage lasts, like `submit`: else it would depend on how quick the disk was."""
+        return self.seams.without_database() is None and super().join(future, weight)
+
 
 @dataclass
 class Ran:
