@@ -100,6 +100,8 @@ class HttpSettings(Section):
     token_file: File | None = None
     """Holds the token when `token` is not set; made with a fresh one when it does not exist."""
     max_body: Annotated[int, Field(ge=1_024, le=64 * 1024 * 1024)] = 1024 * 1024
+    requests_per_minute: Annotated[int, Field(ge=10, le=10_000_000)] = 6_000
+    """From one address; more is answered with 429."""
     compat_ports: list[Annotated[int, Field(ge=1, le=65_535)]] = []
 
 

@@ -19,6 +19,7 @@ from kiki_agent.web.handlers.efficiency import EfficiencyBodies
 from kiki_agent.web.handlers.health import unavailable
 from kiki_agent.web.once import Once
 from kiki_agent.web.overview import Overview
+from kiki_agent.web.pace import Pace
 from kiki_agent.web.problem import Problem
 from kiki_agent.web.routes import ENDPOINTS
 from kiki_agent.web.services import Services
@@ -45,6 +46,9 @@ _WHILE_STARTING = frozenset(
 )
 """Routes that answer before everything is up, besides the open ones."""
 
+KILL_SWITCH = "/admin/kill-switch"
+"""Answers however many requests there were; so do the open routes that tell of the agent's health."""
+
 
 class House:
     """What the handlers share: the services and the little state the HTTP side has of its own."""
@@ -59,6 +63,7 @@ class House:
         self.efficiency = EfficiencyBodies()
         self.attempts = sign_in.Attempts()
         self.once = Once()
+        self.pace = Pace(services.settings.http.requests_per_minute)
         self.bid_numbers = count(1)
         """Tells bids of one instant apart."""
         self.overview = Overview(services)
@@ -106,6 +111,8 @@ def _guard(house: House) -> Middleware:
         path = "" if resource is None else resource.canonical
         method = "GET" if request.method == "HEAD" else request.method
         permission = by_method.get((method, path), permissions.get(path, Permission.VIEW))
+        if path != KILL_SWITCH and not (method == "GET" and permission is Permission.OPEN):
+            house.pace.admit(request.remote or "", house.services.clock.now())
         try:
             check_token(request, house.gate, permission)
         except Problem:

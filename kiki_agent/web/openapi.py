@@ -167,7 +167,7 @@ def operation_id(endpoint: Endpoint) -> str:
 def _problem_statuses(endpoint: Endpoint) -> list[int]:
     found = {403, 500, *endpoint.problems}
     if endpoint.permission is not Permission.OPEN:
-        found.add(401)
+        found |= {401, 429}
     if endpoint.method != "GET":
         found |= {413} if endpoint.form else {400, 413, 415, 422}
     elif endpoint.given is not Nothing or "{" in endpoint.path:
