@@ -17,15 +17,16 @@ from typing import NoReturn
 
 from aiohttp import web
 
+from kiki_agent.accounts import Poller
 from kiki_agent.agent import KERNEL_MODULES, Agent, World
 from kiki_agent.config import Loaded, Mode, Settings
 from kiki_agent.errors import KikiError, StoreError
 from kiki_agent.governor import Governor, links
 from kiki_agent.hooks.http_aiohttp import AiohttpHttp
-from kiki_agent.model import MILLISECOND, Instant
+from kiki_agent.model import MILLISECOND, SECOND, Instant
 from kiki_agent.recovery import Backups, Restored, restore
 from kiki_agent.recovery.backups import database_of
-from kiki_agent.recovery.beside import clear_away, hand_back, make_place, stand_in_path, trouble_of
+from kiki_agent.recovery.beside import clear_away, hand_back, left_behind, make_place, stand_in_path, trouble_of
 from kiki_agent.recovery.service import Busy
 from kiki_agent.recovery.standing import Standing, read_orders, stopped
 from kiki_agent.runtime import log, tasks
@@ -40,6 +41,7 @@ from kiki_agent.sandbox.wiring import vendor_offers, with_sandbox
 from kiki_agent.store import AlreadyRunning, Damaged
 from kiki_agent.store.lock import LockFile
 from kiki_agent.store.schema import lock_path
+from kiki_agent.value import ValueLoop
 from kiki_agent.web import Services, create_app
 
 KERNELS_FROM = 1_000
@@ -48,8 +50,8 @@ size the plain twins decide a tick in a few milliseconds of its two seconds (doc
 MARKET_PATIENCE_S = 3.0
 """Wall seconds after the process began until which the start waits for the demo's market. Where its kernel has to be
 compiled first it takes longer; then the agent is ready before the market is, and asks nobody anything until then."""
-FIRST_READ_S = 20.0
-"""Wall seconds that the first reading of a late market may take; nothing waits for it."""
+FIRST_READ_S = 60.0
+"""Wall seconds that the first look at budgets waits for the first reading of a late market."""
 TRY_AGAIN = 2_000 * MILLISECOND
 """Wall time after which a database that could not be used is tried again."""
 IDLE_EXIT_S = 600.0
@@ -282,7 +284,7 @@ class _Process:
         stand_in: Path | None = None,
         standing: Standing | None = None,
     ) -> None:
-        left = damage is None and self._stand_in.exists()
+        left = damage is None and left_behind(self._stand_in)
         stop = await asyncio.to_thread(self._take_back) if left else None
         world = World(
             self.clock,
@@ -364,15 +366,34 @@ class _Process:
             await self._market
         except SandboxFailed as error:
             _log.error("no_market", f"The simulated market will not come: {error}")
-            await agent.read_platforms(FIRST_READ_S)  # so that each platform is told as lost
+            await self._read_late(agent)  # so that each platform is told as lost
             return
-        await agent.read_platforms(FIRST_READ_S)
+        if self.agent is not agent:  # a stand-in that is not needed any more
+            return
+        await self._read_late(agent)
         if self.settings.optimizer.enabled and self.settings.optimizer.run_at_start:
             agent.supervisor.run_now("optimizer")
         _log.info("market_read", "The simulated market is there and was read")
 
+    async def _read_late(self, agent: Agent) -> None:
+        """Let the loops that read do so now, and wait until each has; a slow one is not cut off."""
+        readers: tuple[Poller | ValueLoop, ...] = (*agent.pollers, agent.value_loop)
+        health = agent.supervisor.health
+        before = {loop.name: health[loop.name].ticks for loop in readers}
+        for loop in readers:
+            loop.waits_for = ""
+            agent.supervisor.run_now(loop.name)
+        wall = SystemClock()
+        due = wall.now() + round(FIRST_READ_S * SECOND)
+        while wall.now() < due and not all(
+            health[name].ticks > ticks and health[name].running_since is None for name, ticks in before.items()
+        ):
+            await wall.sleep_for(50 * MILLISECOND)
+
     def _set_aside(self, epoch: int) -> None:
         """A new market has no past in common with an older record: keep that under another name."""
+        if left_behind(self._stand_in):
+            clear_away(self._stand_in)
         if not self.database.exists():
             return
         for suffix in (".db", ".db-wal", ".db-shm", ".head", ".keys", ".erased", ".segments"):

@@ -206,8 +206,9 @@
       say(row.budget, `of ${Format.money(each.budget)}`);
       row.bar.hidden = each.share === null;
       if (each.share !== null) meter(row.bar, each.share, `${Format.percent(each.share)} of the day’s budget`, view.day.elapsed);
-      redraw(row.spentNote, [each.spend_as_of, each.overshoot], (value, index) =>
-        index === 0 ? aged(value, "reported ") : document.createTextNode(value ? ` · ${Format.money(value)} above the cap` : ""));
+      const above = each.overshoot ? `${Format.money(each.overshoot)} above the cap` : each.share > 1 ? "above the budget, within the cap" : "";
+      redraw(row.spentNote, [each.spend_as_of, above], (value, index) =>
+        index === 0 ? aged(value, "reported ") : document.createTextNode(value ? ` · ${value}` : ""));
     }
     efficiencyOf(row, each);
     row.windowBar.hidden = !each.window || each.window.share === null;
