@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from kiki_agent.hooks.capabilities import Capabilities
     from kiki_agent.hooks.context import PluginContext
     from kiki_agent.hooks.conversion import Conversion
+    from kiki_agent.hooks.edit import AccountEdit
     from kiki_agent.hooks.http import HttpAnswer, HttpClient, NoAnswer
     from kiki_agent.hooks.rng import Rng
     from kiki_agent.hooks.specs import API_VERSION, hookimpl
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "API_VERSION": "kiki_agent.hooks.specs",
+    "AccountEdit": "kiki_agent.hooks.edit",
     "Capabilities": "kiki_agent.hooks.capabilities",
     "Conversion": "kiki_agent.hooks.conversion",
     "HttpAnswer": "kiki_agent.hooks.http",
@@ -35,6 +37,7 @@ _HOMES = {
 
 __all__ = [
     "API_VERSION",
+    "AccountEdit",
     "Capabilities",
     "Conversion",
     "HttpAnswer",

@@ -364,6 +364,7 @@ class Agent:
         )
         crm = [name for name, table in settings.crm.items() if table.enabled]
         self.value_loop = ValueLoop(settings.value, self.value, caller, crm)
+        self.governor.authors.ask = caller.to
         bidder = Bidder(
             bidding,
             self.accounts,

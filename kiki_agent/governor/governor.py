@@ -15,6 +15,7 @@ from kiki_agent.config import Mode, Settings
 from kiki_agent.errors import Denied
 from kiki_agent.governor import checks, holds, outside
 from kiki_agent.governor.approval import check_small_steps
+from kiki_agent.governor.authors import Authors
 from kiki_agent.governor.changes import entity_of_intent
 from kiki_agent.governor.checks import Limits
 from kiki_agent.governor.desk import Desk
@@ -82,6 +83,7 @@ class Governor:
         self._first = Level.WATCH if settings.mode is Mode.LIVE else Level.ACT
         self._set: dict[str, Standing] = {}
         self.holds = Holds()
+        self.authors = Authors(store, ledger)
         self.edits = Edits()
         self._noise_z = options.noise_z
         self._lookback = timedelta(days=settings.optimizer.lookback_days - 1)
@@ -364,6 +366,7 @@ class Governor:
             made.append(hold)
             self._metrics.outside_edits(self._platforms[edit.connector].value, edit.lever.value).inc()
         self._store.submit(lambda connection: outside.write_edits(connection, self._ledger, edits, made))
+        self.authors.add(edits)
         cap = self._shield.daily_cap(edits[0].connector)
         self.tell(*outside.news_of(edits, self._currency, cap, self._limits.max_step), edits[0].connector)
         self._signals.publish("external", {"at": now, "connector": edits[0].connector, "edits": len(edits)})

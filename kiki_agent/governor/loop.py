@@ -1,4 +1,4 @@
-"""The governor's own rhythm: ends what is over, moves orders on, and looks for anomalies once an hour."""
+"""The governor's own rhythm: ends what is over, moves orders on, asks who made edits, looks for anomalies."""
 
 from __future__ import annotations
 
@@ -58,6 +58,7 @@ class GovernorLoop(Loop):
         """Do what is due. Returns why nothing was done."""
         done = self._governor.end_holds(now) + self._governor.desk.tidy(now)
         done += await self._governor.desk.carry_on(now)
+        done += await self._governor.authors.look(now)
         for connector in self._governor.connectors:
             stats = self._shield.status(connector, now)
             cap = stats.daily_cap_micros

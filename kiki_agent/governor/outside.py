@@ -6,11 +6,14 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Literal
 
 from kiki_agent.accounts import Lever, OutsideEdit
 from kiki_agent.governor.holds import Hold, erase_hold, write_hold
 from kiki_agent.ledger import Ledger
 from kiki_agent.model import Instant, decimal_text
+
+Source = Literal["person", "vendor", "tool", "unknown", "outside"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +25,14 @@ class SeenEdit:
     lever: Lever
     before: int
     after: int
-    source: str
+    source: Source
+    """`person`, `vendor`, `tool` or `unknown` as the platform's history says; `outside` where it says nothing."""
     at: Instant
+    """When it was seen."""
+    through: str = ""
+    """The program it was made with, in the platform's word."""
+    made_at: Instant | None = None
+    """When it was made, by the platform's history."""
 
 
 def write_edits(
@@ -89,11 +98,12 @@ def read_edits(connection: sqlite3.Connection, limit: int, offset: int) -> tuple
     """Edits of others, newest first, and how many there are in all."""
     total = connection.execute("SELECT count(*) FROM external_edits").fetchone()[0]
     rows = connection.execute(
-        "SELECT connector, campaign_id, lever, before, after, source, at FROM external_edits"
+        "SELECT connector, campaign_id, lever, before, after, source, at, through, made_at FROM external_edits"
         " ORDER BY id DESC LIMIT ? OFFSET ?",
         (limit, offset),
     ).fetchall()
-    return [SeenEdit(row[0], row[1], Lever(row[2]), row[3], row[4], row[5], Instant(row[6])) for row in rows], total
+    found = [SeenEdit(row[0], row[1], Lever(row[2]), row[3], row[4], row[5], Instant(row[6]), *row[7:]) for row in rows]
+    return found, total
 
 
 def news_of(edits: Sequence[OutsideEdit], currency: str, cap: int | None, step: Fraction) -> tuple[str, str, str]:

@@ -14,6 +14,7 @@ from operator import attrgetter
 from typing import Final
 
 from kiki_agent.hooks.capabilities import Capabilities
+from kiki_agent.hooks.edit import AUTHORS, LEVERS, LONGEST_THROUGH, AccountEdit
 from kiki_agent.model import (
     Campaign,
     Customer,
@@ -84,6 +85,7 @@ _PERFORMANCE = _Shape(PerformanceReport)
 _PERFORMANCE_ROW = _Shape(PerformanceRow)
 _SPEND = _Shape(SpendReport)
 _SPEND_ROW = _Shape(SpendRow)
+_EDIT = _Shape(AccountEdit)
 _PAGE = _Shape(CustomerPage)
 _CUSTOMER = _Shape(Customer)
 
@@ -144,6 +146,22 @@ def _spend(answer: object, args: tuple[object, ...], instance_id: str) -> str:
     return _each(_SPEND_ROW, answer.rows)
 
 
+def _edits(answer: object, args: tuple[object, ...], instance_id: str) -> str:
+    problem = _sequence(answer, "AccountEdit")
+    if problem:
+        return problem
+    assert isinstance(answer, list | tuple)
+    problem = _each(_EDIT, answer)
+    if problem:
+        return problem
+    for index, edit in enumerate(answer):
+        if edit.lever not in LEVERS or edit.made_by not in AUTHORS:
+            return f"row {index}: {edit.lever[:20]!r} by {edit.made_by[:20]!r} is not what the hook knows"
+        if len(edit.through) > LONGEST_THROUGH or "@" in edit.through:
+            return f"row {index}: `through` is the name of a program, and no address"
+    return ""
+
+
 def _customers(answer: object, args: tuple[object, ...], instance_id: str) -> str:
     problem = _PAGE.problem(answer)
     if problem:
@@ -178,6 +196,7 @@ _CHECKS: Final[Mapping[str, Check]] = {
     "fetch_campaigns": _campaigns,
     "fetch_performance": _performance,
     "fetch_spend": _spend,
+    "fetch_edits": _edits,
     "fetch_customers": _customers,
     "set_budget": _receipts,
     "place_bid": _receipts,

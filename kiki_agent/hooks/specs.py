@@ -17,6 +17,7 @@ import pluggy
 if TYPE_CHECKING:
     from kiki_agent.hooks.capabilities import Capabilities
     from kiki_agent.hooks.conversion import Conversion
+    from kiki_agent.hooks.edit import AccountEdit
     from kiki_agent.model import (
         Alert,
         Campaign,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
         SpendReport,
     )
 
-API_VERSION: Final = (1, 0)
+API_VERSION: Final = (1, 1)
 """(major, minor). The minor grows with every addition, the major with anything that breaks a plugin."""
 
 PROJECT: Final = "kiki_agent"
@@ -101,6 +102,11 @@ class ConnectorSpec(Protocol):
     @_verb(deadline_s=60)
     async def reconcile(self, intents: Sequence[Intent]) -> Sequence[Receipt]:
         """Settle by reading back: accepted = it is there, rejected = it is not and cannot come, else unknown."""
+        ...
+
+    @_verb(deadline_s=30)
+    async def fetch_edits(self, since: Instant) -> Sequence[AccountEdit]:
+        """What the platform's change history lists since then, whoever made it; for platforms that keep one."""
         ...
 
     @_verb(writes=True, deadline_s=60)

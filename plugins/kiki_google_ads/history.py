@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
+from kiki_agent import AccountEdit
 from kiki_agent.errors import Temporary
 from kiki_agent.model import DAY, MINUTE, Campaign, CampaignStatus, Instant, Intent, IntentKind, Outcome, Receipt
 from kiki_google_ads.levers import target_roas
@@ -121,6 +122,44 @@ def _levers(event: ChangeRow, fields: set[str]) -> list[tuple[IntentKind, int | 
                 )
                 made.append((IntentKind.ADJUST_BID, first, last))
     return made
+
+
+AUTHORS: Mapping[str, str] = {
+    "GOOGLE_ADS_WEB_CLIENT": "person",
+    "GOOGLE_ADS_EDITOR": "person",
+    "GOOGLE_ADS_MOBILE_APP": "person",
+    "GOOGLE_ADS_BULK_UPLOAD": "person",
+    "GOOGLE_ADS_RECOMMENDATIONS": "person",
+    "GOOGLE_ADS_RECOMMENDATIONS_SUBSCRIPTION": "vendor",
+    "GOOGLE_ADS_AUTOMATED_RULE": "vendor",
+    "INTERNAL_TOOL": "vendor",
+    "GOOGLE_ADS_API": "tool",
+    "GOOGLE_ADS_SCRIPTS": "tool",
+    "SEARCH_ADS_360_SYNC": "tool",
+    "SEARCH_ADS_360_POST": "tool",
+}
+"""Who is behind a client type. A recommendation is applied by a person, by the subscription to them Google does it."""
+
+
+def told(edits: Sequence[Edit], places: Mapping[str, Place]) -> list[AccountEdit]:
+    """The history in the agent's words, without who the persons are; what touches no known campaign is left out."""
+    levers = {IntentKind.SET_BUDGET: "budget", IntentKind.ADJUST_BID: "bid", IntentKind.SET_STATUS: "status"}
+    owners: dict[str, list[str]] = {}
+    for name, place in places.items():
+        for resource in {place.campaign, place.budget, *place.ad_groups}:
+            owners.setdefault(resource, []).append(name)
+    return [
+        AccountEdit(
+            tuple(sorted(owners[each.resource])),
+            levers[each.kind],
+            each.after if isinstance(each.after, int) else None,
+            each.at,
+            AUTHORS.get(each.client, "unknown"),
+            each.client,
+        )
+        for each in edits
+        if each.resource in owners
+    ]
 
 
 # -- settling ---------------------------------------------------------------------------------------------------------

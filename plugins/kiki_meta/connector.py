@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from kiki_agent import Capabilities, Conversion, PluginContext, hookimpl
+from kiki_agent import AccountEdit, Capabilities, Conversion, PluginContext, hookimpl
 from kiki_agent.errors import (
     AuthExpired,
     Outdated,
@@ -34,7 +34,7 @@ from kiki_agent.model import (
 from kiki_meta import mapping
 from kiki_meta.client import MAX_BATCH, Change, MetaClient
 from kiki_meta.config import SUNSETS, MetaConfig
-from kiki_meta.history import ACTIVITY_FIELDS, SKEW, Activities, Edit, edits_of, settled
+from kiki_meta.history import ACTIVITY_FIELDS, SKEW, Activities, Edit, edits_of, settled, told
 from kiki_meta.levers import change_of, in_force
 from kiki_meta.mapping import Account, AccountNode, AdSets, Campaigns, Insight
 from kiki_meta.reports import Reports
@@ -191,16 +191,19 @@ class MetaConnector:
     async def close(self) -> None:
         """Nothing to let go of: connections belong to the context."""
 
-    async def fetch_edits(self, since: Instant) -> Sequence[Edit]:
-        """Edits of budgets, bids and states since an instant, whoever made them, newest first.
+    @hookimpl
+    async def fetch_edits(self, since: Instant) -> Sequence[AccountEdit]:
+        """Edits of budgets, bids and states since an instant, whoever made them, newest first."""
+        account = self._account or await self._read_account()
+        return told(await self.changes(since), account.places)
 
-        Not a hook: for whoever looks for edits that were not the agent's. Raises as a read.
-        """
+    # -- reading --------------------------------------------------------------------------------------------------
+
+    async def changes(self, since: Instant) -> Sequence[Edit]:
+        """The same in Meta's words, with ids of who it was."""
         currency = (await self._facts()).currency
         pages = await self._pages("activities", Activities, ACTIVITY_FIELDS, since=str(since // SECOND))
         return edits_of([each for page in pages for each in page.data], currency)
-
-    # -- reading --------------------------------------------------------------------------------------------------
 
     async def _facts(self) -> Capabilities:
         return self._stated if self._stated is not None else await self.capabilities()
@@ -243,7 +246,7 @@ class MetaConnector:
     async def _edits_if_told(self, since: Instant) -> Sequence[Edit] | None:
         """The history, or None where it cannot be read: the question stays open then."""
         try:
-            return await self.fetch_edits(since)
+            return await self.changes(since)
         except PluginError as error:
             self._context.log.warning("history_unread", f"the account's history could not be read: {error}")
             return None

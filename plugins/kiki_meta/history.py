@@ -14,9 +14,10 @@ from typing import Any
 
 import msgspec
 
+from kiki_agent import AccountEdit
 from kiki_agent.model import DAY, MINUTE, SECOND, Instant, Intent, IntentKind, Outcome, Receipt
 from kiki_meta.currency import step_micros
-from kiki_meta.mapping import Paging
+from kiki_meta.mapping import Paging, Place
 
 ACTIVITY_FIELDS = "event_time,event_type,object_id,actor_id,actor_name,application_id,extra_data"
 
@@ -116,6 +117,31 @@ def _value(said: Any, kind: IntentKind, currency: str) -> int | None:
         return _RUN_STATUS.get(said)
     text = str(said)
     return int(text) * step_micros(currency) if text.isascii() and text.isdecimal() and len(text) <= 15 else None
+
+
+def told(edits: Sequence[Edit], places: Mapping[str, Place]) -> list[AccountEdit]:
+    """The history in the agent's words, without who the persons are; what touches no known ad set is left out.
+
+    An edit with an app was made by a program, one by an actor alone by hand, and one without either by Meta itself, as
+    its automated rules do: our reading, for the form of these edits is not documented.
+    """
+    levers = {IntentKind.SET_BUDGET: "budget", IntentKind.ADJUST_BID: "bid", IntentKind.SET_STATUS: "status"}
+    owners: dict[str, list[str]] = {}
+    for name, place in places.items():
+        for node in {place.ad_set, place.budget}:
+            owners.setdefault(node, []).append(name)
+    return [
+        AccountEdit(
+            tuple(sorted(owners[each.node])),
+            levers[each.kind],
+            each.after,
+            each.at,
+            "tool" if each.application else "person" if each.actor.strip("0") else "vendor",
+            f"app {each.application}"[:80] if each.application else "",
+        )
+        for each in edits
+        if each.node in owners
+    ]
 
 
 def settled(intent: Intent, wanted: int, nodes: Sequence[str], edits: Sequence[Edit] | None, now: Instant) -> Receipt:

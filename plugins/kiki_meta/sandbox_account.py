@@ -171,8 +171,21 @@ class MetaAccount:
             row["action_values"] = [{"action_type": name, "value": _units(day.revenue_micros)} for name in names]
         return row
 
-    def note(self, event: str, node: int, before: int, after: int, now: Instant) -> None:
-        """Keep an edit for the account's history; a run status is told one level down, in numbers."""
+    def note(
+        self,
+        event: str,
+        node: int,
+        before: int,
+        after: int,
+        now: Instant,
+        *,
+        actor: str = ACTOR,
+        application: str = APPLICATION,
+    ) -> None:
+        """Keep an edit for the account's history; a run status is told one level down, in numbers.
+
+        Without `application` it was made by hand, without `actor` too by Meta's own automation.
+        """
         said: dict[str, Any] = {"old_value": before, "new_value": after}
         if event.endswith("run_status"):
             said = {"run_status": {"old_value": 1 if before else 15, "new_value": 1 if after else 15}}
@@ -181,9 +194,9 @@ class MetaAccount:
             "event_time": moment,
             "event_type": event,
             "object_id": str(node),
-            "actor_id": ACTOR,
-            "actor_name": "System user",
-            "application_id": APPLICATION,
+            "actor_id": actor,
+            "actor_name": "System user" if application else "Somebody",
+            "application_id": application,
             "extra_data": msgspec.json.encode(said).decode(),
         }
         self.activities.append((now, activity))

@@ -119,7 +119,7 @@ class Rig:
         return list(await self.to("fetch_campaigns"))
 
     async def edits(self, since: Instant) -> list[Edit]:
-        return list(await self.connector.fetch_edits(since))
+        return list(await self.connector.changes(since))
 
     def answer(
         self, part: str, body: bytes, status: int = 200, headers: Mapping[str, str] | None = None, method: str = ""

@@ -104,8 +104,8 @@ async def test_a_model_that_ignores_unknown_keys_is_made_strict(load: Load, plug
         ("def register(api):\n    api.connector('bad', object())", "must be a class, not object"),
         ("def register(api):\n    api.connector('bad', object, config=dict)", "must be a pydantic model class"),
         ("def register(api):\n    [api.connector('bad', object) for _ in '12']", "it offers connector 'bad' twice"),
-        ("def register(api):\n    api.require(2, 0)", "it needs plugin API 2.0, this agent speaks 1.0"),
-        ("def register(api):\n    api.require(1, 9)", "it needs plugin API 1.9, this agent speaks 1.0"),
+        ("def register(api):\n    api.require(2, 0)", "it needs plugin API 2.0, this agent speaks 1.1"),
+        ("def register(api):\n    api.require(1, 9)", "it needs plugin API 1.9, this agent speaks 1.1"),
     ],
 )
 async def test_a_registration_that_fails(

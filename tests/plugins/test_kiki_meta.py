@@ -41,7 +41,7 @@ READS: dict[str, Callable[[Rig], Any]] = {
     "fetch_spend": lambda rig: rig.to("fetch_spend", Instant(NOW - DAY)),
     "fetch_performance": lambda rig: rig.to("fetch_performance", WINDOW, None),
     "a report": lambda rig: rig.to("fetch_performance", LONG, None),
-    "fetch_edits": lambda rig: rig.connector.fetch_edits(Instant(NOW - DAY)),
+    "fetch_edits": lambda rig: rig.to("fetch_edits", Instant(NOW - DAY)),
     "reconcile": lambda rig: rig.to("reconcile", [intent(IntentKind.ADJUST_BID, SET_1, 1_000_000)]),
 }
 WRITES: dict[str, Callable[[Rig], Any]] = {

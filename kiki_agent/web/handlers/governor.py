@@ -184,6 +184,8 @@ async def external(call: Call, query: Paging) -> web.Response:
             before=_value(call, each.lever, each.before),
             after=_value(call, each.lever, each.after),
             source=each.source,
+            through=each.through,
+            made_at=None if each.made_at is None else iso(each.made_at),
             at=iso(each.at),
         )
         for each in found

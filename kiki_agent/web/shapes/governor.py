@@ -150,7 +150,11 @@ class ExternalItem(Answer):
     lever: LeverName
     before: str
     after: str
-    source: str
+    source: Literal["person", "vendor", "tool", "unknown", "outside"] = Field(
+        description="Who made it, by the platform's change history; `outside` where it says nothing (yet)."
+    )
+    through: str = Field(description="The program it was made with, in the platform's word; empty where not said.")
+    made_at: str | None = Field(description="When it was made, by the platform's history; `at` is when it was seen.")
     at: str
 
 
