@@ -49,7 +49,7 @@ class Services:
     starting: str | None = "starting"
     """What the start is waiting for; None once everything runs."""
     stand_in: str | None = None
-    """Why a stand-in takes the place of the database: what it is told, but for a stop, is not kept. None: the real one."""
+    """Why a stand-in takes the place of the database: what it is told is not kept, but a stop. None: the real one."""
     store: Store | None = None
     ledger: Ledger | None = None
     decisions: Decisions | None = None

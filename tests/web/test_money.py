@@ -88,10 +88,23 @@ async def test_an_accepted_bid_is_committed(client: Client, services: Services) 
     assert body["bid_id"] == sent.key
 
 
-async def test_a_refused_bid_is_released(client: Client, services: Services) -> None:
-    outbox(services).outcome, outbox(services).reason = Outcome.REJECTED, "BID_TOO_LOW"
+@pytest.mark.parametrize(
+    ("word", "reason", "said"),
+    [
+        ("BID_TOO_LOW", "PLATFORM_ERROR", "the platform refused it: BID_TOO_LOW"),
+        ("", "PLATFORM_ERROR", "no reason given"),
+        ("DRY_RUN", "DRY_RUN", "dry run"),
+        ("WATCH", "WATCH", "only watched"),
+        ("RATE_LIMITED", "RATE_LIMITED", "no more calls"),
+    ],
+)
+async def test_a_refused_bid_is_released_and_says_who_refused_it(
+    client: Client, services: Services, word: str, reason: str, said: str
+) -> None:
+    outbox(services).outcome, outbox(services).reason = Outcome.REJECTED, word
     body = await (await client.post("/api/v1/bids", json=BID)).json()
-    assert (body["status"], body["reason"], body["platform_reason"]) == ("REJECTED", "PLATFORM_ERROR", "BID_TOO_LOW")
+    assert (body["status"], body["reason"], body["platform_reason"]) == ("REJECTED", reason, word or None)
+    assert said in body["detail"]
     assert shield(services).calls == ["place", "release"]
 
 
