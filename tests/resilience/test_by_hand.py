@@ -107,6 +107,16 @@ async def test_a_slipped_digit_of_an_allocation_is_refused_with_its_reason(tmp_p
         assert found["budget"] == 50.0
 
 
+async def test_a_slipped_digit_of_a_window_is_refused_with_its_reason(tmp_path: Path) -> None:
+    path = "/api/v1/connectors/meta"
+    async with running(tmp_path, {"meta": {"window_cap": "100", **WIDE}}) as rig:
+        assert (await rig.put(path, 409, max_budget=1_001))["code"] == "SLIPPED_DIGIT"
+        assert (await rig.connector("meta"))["window"]["max_budget"] == 100.0
+        assert (await rig.put(path, max_budget=1_000))["window"]["max_budget"] == 1_000.0
+        assert (await rig.put(path, max_budget=0))["window"]["max_budget"] == 0.0
+        assert (await rig.put(path, max_budget=5_000))["window"]["max_budget"] == 5_000.0, "nothing to compare with"
+
+
 async def test_a_refusal_names_the_bound_and_when_it_frees(tmp_path: Path) -> None:
     async with running(tmp_path, {"meta": {"window_cap": "100", **WIDE}}) as rig:
         placed = await rig.bid("meta", 60)

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from kiki_agent.config import Mode
 from kiki_agent.hooks.guard import READ, WRITE, Guard
-from kiki_agent.model import CampaignStatus, Instant, Platform, iso
+from kiki_agent.model import CampaignStatus, Instant, Platform, decimal_text, iso
 from kiki_agent.resilience import ConnectorChange, Resilience, RulesChange, Unusable
 from kiki_agent.shield import WindowStats
 from kiki_agent.web.endpoint import Call, answer
@@ -63,6 +63,7 @@ async def change(call: Call, body: ConnectorBody) -> web.Response:
         text = f"{name} is switched off in the configuration; switch it on there and start again"
         raise Problem(409, text, "CONFLICT")
     require_decimals("max_budget", body.max_budget, services.settings.currency)
+    _require_likely(services, name, body.max_budget)
     given = body.model_fields_set
     circuit = None if body.circuit is None else body.circuit.model_dump(exclude_unset=True)
     close = circuit is not None and circuit.pop("state", None) == "closed"
@@ -120,6 +121,18 @@ def _known(call: Call) -> str:
     if name not in call.services.settings.connector:
         raise Problem(404, f"there is no connector {name!r}", "UNKNOWN_CONNECTOR")
     return name
+
+
+def _require_likely(services: Services, name: str, wanted: int | None) -> None:
+    """Refuse a window's cap so far above the present one that a digit may have slipped. Raises Problem 409."""
+    if wanted is None or services.shield is None:
+        return
+    stats = services.shield.status(name, services.clock.now())
+    ratio, before = services.settings.shield.max_budget_ratio, stats.max_budget_micros
+    if 0 < before * ratio < wanted <= (stats.daily_cap_micros or 0):
+        now = decimal_text(before, stats.currency)
+        text = f"max_budget: more than {ratio:g} times the {now} it is now; did a digit slip? Raise it in steps"
+        raise Problem(409, text, "SLIPPED_DIGIT", fields=[FieldProblem("max_budget", text)])
 
 
 def _invalid(error: Unusable) -> Problem:
