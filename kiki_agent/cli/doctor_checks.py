@@ -18,6 +18,7 @@ from kiki_agent.ledger.head import UnreadableHead, read_head
 from kiki_agent.ledger.verify import verify_file
 from kiki_agent.model import HOUR, MINUTE, SECOND, iso, parse_iso
 from kiki_agent.recovery import list_backups, unfinished_restore
+from kiki_agent.recovery.beside import left_behind, stand_in_path
 from kiki_agent.runtime.clock import SystemClock
 from kiki_agent.runtime.secrets import is_secret_name
 from kiki_agent.store import AlreadyRunning
@@ -118,6 +119,9 @@ def chain(loaded: Loaded) -> Iterator[Finding]:
             remedy = f"Put the database back, or move {head_path} away if a new beginning is meant. {_RESTORE}"
             yield Finding("known head", "failed", f"{head_path} knows a ledger that is gone.", remedy)
         return
+    if not os.access(path, os.R_OK | os.W_OK):  # SQLite would make files beside it that are as closed
+        yield Finding("ledger", "skipped", f"{path} may not be read and written by this user.")
+        return
     try:
         known = read_head(head_path)
     except UnreadableHead as error:
@@ -160,6 +164,10 @@ def lock(loaded: Loaded) -> Iterator[Finding]:
 
 def cuts(loaded: Loaded) -> Iterator[Finding]:
     """Cuts that were written down beside a database that took no writes."""
+    stand_in = stand_in_path(loaded.settings.database)
+    if left_behind(stand_in):
+        said = f"{stand_in} holds what the agent did and was told while the database could not be written."
+        yield Finding("stand-in", "warning", said, "The next start with a sound disk takes it up; leave it there.")
     path = loaded.settings.database.with_suffix(".cuts")
     if not path.exists():
         return
@@ -267,7 +275,7 @@ def _has_history(path: Path) -> bool:
 
 
 def _last_entry_at(settings: Settings) -> int | None:
-    if not settings.database.exists():
+    if not os.access(settings.database, os.R_OK | os.W_OK):
         return None
     try:
         connection = sqlite3.connect(uri(settings.database, read_only=True), uri=True, timeout=5.0)

@@ -39,14 +39,18 @@ def make_place(stand_in: Path) -> str | None:
     folder = stand_in.parent
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
-        found = folder.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
+        if not _is_ours(folder):
             return f"{folder} belongs to somebody else, or is open to others"
         if shutil.disk_usage(folder).free < 2 * LEAST_ROOM:
             return f"the disk of {folder} is full as well"
     except OSError as error:
         return f"{folder} cannot be made: {error.strerror}"
     return None
+
+
+def left_behind(stand_in: Path) -> bool:
+    """Whether an earlier process left a stand-in here; one that somebody else put here does not count."""
+    return stand_in.exists() and _is_ours(stand_in.parent)
 
 
 def trouble_of(database: Path) -> str | None:
@@ -111,8 +115,14 @@ def clear_away(stand_in: Path) -> None:
         shutil.rmtree(stand_in.parent)
 
 
+def _is_ours(folder: Path) -> bool:
+    found = folder.lstat()
+    private = not stat.S_IMODE(found.st_mode) & 0o077
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and private
+
+
 def _receipt(row: IntentRow) -> Receipt:
     return Receipt(row.intent.key, Outcome(row.state), row.outcome_reason, row.vendor_ref)
 
 
-__all__ = ["clear_away", "hand_back", "make_place", "stand_in_path", "trouble_of"]
+__all__ = ["clear_away", "hand_back", "left_behind", "make_place", "stand_in_path", "trouble_of"]

@@ -76,6 +76,7 @@ async def carry_over(store: Store, ledger: Ledger, now: Instant, ground: Ground)
     if not text:
         return None
     standing = decode(text)
+    standing.at = standing.at or now
     try:
         await store.write(partial(_carry, ledger=ledger, now=now, standing=standing, ground=ground))
     except sqlite3.IntegrityError as error:  # rows that contradict each other: then nothing of them counts

@@ -192,7 +192,10 @@ def _standing(database: Path, known_head: Path, source: Path, now: Instant, clie
         )
     marker = _marker(database)
     if marker.exists():
-        noted = msgspec.json.decode(marker.read_bytes(), type=dict[str, msgspec.Raw]).get(CARRIED)
+        try:
+            noted = msgspec.json.decode(marker.read_bytes(), type=dict[str, msgspec.Raw]).get(CARRIED)
+        except msgspec.DecodeError:
+            noted = None
         if noted is not None:
             return _for(decode(bytes(noted).decode()), source)
     return read_standing(database, known_head, source, now, client_id=client_id)

@@ -147,7 +147,7 @@ def decode(text: str) -> Standing:
     try:
         return msgspec.json.decode(text, type=Standing)
     except msgspec.DecodeError as error:
-        return Standing("", 0, f"what was written down of it is not readable: {error}")
+        return Standing("a backup", 0, f"what was written down of it is not readable: {error}")
 
 
 # -- reading --------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import sqlite3
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from kiki_agent.ledger import Ledger
 from kiki_agent.ledger.fallback import Fallback
 from kiki_agent.model import SECOND, Instant, Intent, IntentKind
+from kiki_agent.recovery.beside import make_place, stand_in_path
 from kiki_agent.runtime.clock import SystemClock
 from kiki_agent.store import Store
 from kiki_agent.store.lock import LockFile
@@ -232,6 +234,17 @@ class TestDoctor:
         state, text = find(kiki("doctor", "--json", "--set", "mode=dry-run", *PORT), "clock")
         assert state == "warning"
         assert "NTP" in text
+
+    def test_a_stand_in_that_was_left_is_told(
+        self, kiki: Kiki, database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        place = stand_in_path(database)
+        assert make_place(place) is None
+        place.write_bytes(b"")
+        assert find(kiki("doctor", "--json", *PORT), "stand-in")[0] == "warning"
+        place.parent.chmod(0o755)  # as somebody else may have put it there
+        assert "stand-in" not in {each["check"] for each in kiki("doctor", "--json", *PORT).json["findings"]}
 
     def test_cuts_that_wait_are_told(self, kiki: Kiki, database: Path) -> None:
         cuts = Fallback(database.with_suffix(".cuts"))

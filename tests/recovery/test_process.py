@@ -74,7 +74,9 @@ def wait_until(ask: Client, path: str, field: str, value: object, demo: Demo) ->
 
 
 @pytest.fixture
-def demo(tmp_path: Path) -> Iterator[Demo]:
+def demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Demo]:
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))  # where a stand-in lies
     demo = Demo(tmp_path, dict(SETTINGS))
     yield demo
     demo.clean_up()
@@ -203,7 +205,11 @@ def test_a_database_that_may_not_be_written_is_stood_in_for_until_it_may(demo: D
     status, switch = ask.json("POST", "/admin/kill-switch", {"on": True, "reason": "seen on the page"})
     assert (status, switch["on"], switch["recorded"]) == (200, True, False)
     assert ask.json("POST", "/api/v1/autonomy/meta", {"level": "watch", "reason": "x"})[0] == 503
-    demo.end(signal.SIGKILL)  # and what the stand-in did and was told is not lost with the process
+    assert demo.end()[0] == 0
+    demo.start()
+    demo.wait("/ready", holds)
+    assert "seen on the page" in ask.json("GET", "/admin/kill-switch")[1]["reason"]
+    demo.end(signal.SIGKILL)  # what the stand-in did and was told is not lost with the process either
     os.chmod(demo.database, mode)
     paused = len(demo.effects()) - before
     demo.start()

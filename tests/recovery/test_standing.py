@@ -225,6 +225,31 @@ async def test_a_live_agent_starts_stopped_where_nobody_can_say_what_stood(tmp_p
         assert await agent.shield.place("meta", "c-1", UNIT, town.clock.now())
 
 
+@pytest.mark.parametrize("harm", ["unreadable", "contradictory"])
+async def test_what_cannot_be_carried_over_counts_as_unknown(tmp_path: Path, harm: str) -> None:
+    async with Town(tmp_path) as town:
+        town.settings = town.settings.model_copy(update={"mode": Mode.LIVE})
+        agent = await town.start(backups=True)
+        await agent.governor.set_level("meta", Level.ACT, "ann", "go", town.clock.now())
+        await town.live(2)
+        early = await agent.shield.place("meta", "c-1", UNIT, town.clock.now())
+        name = await backed_up(town)
+        await town.close()
+        put_back(town, name)
+        connection = sqlite3.connect(town.database)
+        text = str(connection.execute("SELECT value FROM meta WHERE key = 'carried'").fetchone()[0])
+        bad = text[:40] if harm == "unreadable" else text.replace(early.reservation_id, "f" * 32)
+        assert bad != text
+        connection.execute("UPDATE meta SET value = ? WHERE key = 'carried'", (bad,))
+        connection.commit()
+        connection.close()
+        agent = await town.start(backups=True)
+        assert agent.shield.killed
+        assert agent.governor.standing("meta").level is Level.WATCH
+        await town.live(20)
+        assert "nothing is permitted before" in str(town.hold())
+
+
 async def test_a_demo_goes_on_and_still_honours_what_can_be_read(tmp_path: Path) -> None:
     """The ledger was tampered with, so nothing is certain; the switch that was on is believed all the same."""
     async with Town(tmp_path) as town:
