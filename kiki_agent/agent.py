@@ -518,7 +518,7 @@ class Agent:
                 if hasattr(self, "decisions"):
                     await self.decisions.flush(self.world.clock.now())
                 if hasattr(self, "resilience"):
-                    await self.resilience.windows.tick(self.world.clock.now())
+                    await self.resilience.windows.keep(self.world.clock.now())
                 if hasattr(self, "shield"):
                     await self.shield.close(self.world.clock.now())
                 await self.store.drain()

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from kiki_agent.errors import Temporary
+from kiki_agent.resilience.windows import read_windows
 
 from .rig import Tables, running
 
@@ -267,3 +268,35 @@ async def test_a_restart_does_not_begin_the_window_of_calls_anew(tmp_path: Path)
     async with running(tmp_path, table) as rig:
         rig.clock.ahead = 3_601 * 1_000_000
         assert (await rig.bid("meta", 1))["status"] == "ACCEPTED"
+
+
+async def test_a_process_that_is_killed_forgets_few_calls_of_a_short_window(tmp_path: Path) -> None:
+    tables: Tables = {
+        "meta": {"rate_limit": {"calls": 90, "window_s": 60}},
+        "tiktok": {"rate_limit": {"calls": 90, "window_s": 3_600}},
+    }
+    async with running(tmp_path, tables) as rig:
+        windows, store = rig.agent.resilience.windows, rig.agent.store
+        assert windows.period == 5_000_000
+
+        async def kept() -> dict[str, int]:
+            return {name: len(calls) for name, calls in (await store.read(read_windows)).items()}
+
+        async def calls() -> None:
+            for name in tables:
+                await rig.agent.plugins.caller.to(name, "capabilities")
+            rig.clock.ahead += 5_000_000
+            await windows.tick(rig.clock.now())
+
+        before = {name: guard.limiter.used(rig.clock.now()) for name, guard in rig.agent.resilience.guards.items()
+                  if guard.limiter is not None}  # fmt: skip
+        await calls()
+        assert await kept() == {name: used + 1 for name, used in before.items()}
+        await calls()
+        assert await kept() == {"meta": before["meta"] + 2, "tiktok": before["tiktok"] + 1}
+        rig.clock.ahead += 55_000_000
+        await calls()
+        assert (await kept())["tiktok"] == before["tiktok"] + 3
+        await calls()
+        await windows.keep(rig.clock.now())
+        assert (await kept())["tiktok"] == before["tiktok"] + 4, "and at the end all is kept"
