@@ -243,14 +243,14 @@ class Desk:
         table = self._accounts.table
         return any(standing_value(table, change) != change.before for change in each.changes)
 
-    def _ended(self, each: Suggestion) -> None:
-        self.open.pop(each.subject, None)
+    def _tell_end(self, each: Suggestion) -> None:
         self._signals.publish(
             "suggestion", {"at": each.decided_at, "suggestion_id": each.suggestion_id, "state": each.state}
         )
 
     def _end(self, each: Suggestion) -> asyncio.Future[bool]:
-        self._ended(each)
+        self.open.pop(each.subject, None)
+        self._tell_end(each)
         return self._store.submit(lambda connection: suggestions.close(connection, self._ledger, each))
 
     async def list_suggestions(self, state: str | None, limit: int, offset: int) -> tuple[list[Suggestion], int]:
@@ -325,8 +325,13 @@ class Desk:
         if approved is None:
             await self.orders.make(order)
         else:
-            await self.orders.make(order, lambda connection: suggestions.close(connection, self._ledger, approved))
-            self._ended(approved)
+            known = self.open.pop(approved.subject)  # at once: a new wish about the same may come meanwhile
+            try:
+                await self.orders.make(order, lambda connection: suggestions.close(connection, self._ledger, approved))
+            except BaseException:
+                self.open.setdefault(approved.subject, known)
+                raise
+            self._tell_end(approved)
         return await self.orders.advance(order, now)
 
     async def plan_rollback(self, scope: str, given: Sequence[str | int]) -> RollbackPlan:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kiki_agent.accounts import Lever
-from kiki_agent.errors import Denied
+from kiki_agent.errors import Denied, StoreError
 from kiki_agent.governor.approval import check_small_steps
 from kiki_agent.governor.edits import Edits
 from kiki_agent.governor.noise import check_noise
@@ -215,6 +216,49 @@ async def test_what_ended_long_ago_is_forgotten_and_what_is_still_to_be_done_is_
     await house.agent.store.drain()
     assert house.rows("SELECT suggestion_id FROM suggestions WHERE decided_at = ?", now) == [("shift",)]
     assert house.rows("SELECT count(*) FROM ledger_entries WHERE kind = 'suggestion'")[0][0] > 0
+
+
+async def test_a_new_wish_that_comes_while_one_is_approved_is_another_suggestion(start: Start) -> None:
+    house = await start(**only("tiktok"))
+    await house.post("/api/v1/autonomy/tiktok", level="suggest", reason="test")
+    await house.run(3)
+    desk, now = house.agent.governor.desk, house.clock.now()
+    one = next(each for each in desk.open.values() if each.changes[0].kind == "adjust_bid")
+    (change,) = one.changes
+    asked = asyncio.create_task(desk.approve(one.suggestion_id, "test", "", now))
+    await asyncio.sleep(0)
+    assert one.subject not in desk.open
+    assert not asked.done()
+    far = Intent(
+        "far", IntentKind.ADJUST_BID, "tiktok", change.campaign_id, change.before, change.after * 3, "USD", "t", now
+    )
+    other = desk.suggest([far], "SUGGEST", "test", now)
+    assert other is not None
+    assert (await asked)[0].state == "approved"
+    assert desk.open[one.subject] is other
+    states = house.rows("SELECT state FROM suggestions WHERE subject = ?", one.subject)
+    assert sorted(state for (state,) in states if state != "replaced") == ["approved", "open"]
+
+
+async def test_an_approval_that_cannot_be_written_leaves_the_suggestion_open(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = await start(**only("tiktok"))
+    await house.post("/api/v1/autonomy/tiktok", level="suggest", reason="test")
+    await house.run(3)
+    desk = house.agent.governor.desk
+    one = next(iter(desk.open.values()))
+
+    async def full(*given: object) -> None:
+        raise StoreError("disk full")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(desk.orders, "make", full)
+        await house.post(f"/api/v1/suggestions/{one.suggestion_id}/approve", 503)
+    assert desk.open[one.subject] is one
+    assert house.effects.all == []
+    await house.post(f"/api/v1/suggestions/{one.suggestion_id}/approve")
+    assert len(house.effects.all) == 1
 
 
 async def test_a_declined_pause_is_not_suggested_again(start: Start) -> None:
