@@ -8,14 +8,17 @@ from typing import TypeVar
 
 from kiki_agent.config import Settings
 from kiki_agent.consent import BID_PURPOSE, DENIED, NOT_PERSONAL, Consents, Privacy
+from kiki_agent.errors import StoreError
 from kiki_agent.governor import Governor
 from kiki_agent.model import Instant
 from kiki_agent.recovery import Backups, Restored
 from kiki_agent.resilience import Resilience
 from kiki_agent.runtime.clock import Clock, Stopwatch
+from kiki_agent.runtime.log import get_logger
 from kiki_agent.runtime.metrics import Metrics
 from kiki_agent.runtime.signals import Signals
 from kiki_agent.runtime.supervisor import LoopState, Supervisor
+from kiki_agent.shield import Refusal
 from kiki_agent.value import Conversions
 from kiki_agent.web.problem import Problem
 from kiki_agent.web.protocols import (
@@ -33,6 +36,8 @@ from kiki_agent.web.protocols import (
 )
 
 T = TypeVar("T")
+
+_log = get_logger("web")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -110,6 +115,20 @@ async def basis_of(services: Services, customer_id: str | None, platform: str, n
     if services.consents is None:
         return DENIED
     return await services.consents.look(customer_id, BID_PURPOSE, platform, now)
+
+
+async def note_refusal(
+    services: Services, customer_id: str | None, platform: str, campaign_id: str, reason: str | None, now: Instant
+) -> None:
+    """Put on record that a bid had no legal basis; when that cannot be written the answer is no all the same."""
+    if reason != Refusal.CONSENT or services.privacy is None or customer_id is None:
+        return
+    try:
+        await services.privacy.refused(customer_id, BID_PURPOSE.value, platform, campaign_id, now)
+    except StoreError as error:
+        _log.error(
+            "refusal_not_noted", f"A bid without a basis was refused; no record tells of it: {error}", error=error
+        )
 
 
 def spent_today(services: Services, connector: str, now: Instant) -> int | None:

@@ -318,6 +318,7 @@ async def test_a_check_about_a_person_needs_their_consent_too(client: Client) ->
     body = {**BID, "customer_id": "anna-canary"}
     assert (await ask(client, "/api/v1/check", body))["reason"] == "CONSENT"
     assert (await ask(client, "/api/v1/check", {**body, "reserve": True}))["reason"] == "CONSENT"
+    assert (await ask(client, "/api/v1/compliance/report"))["vetoes"] == {"CONSENT": 2}
     await ask(client, "/consent/grant", ANNA)
     assert (await ask(client, "/api/v1/check", {**body, "reserve": True}))["allowed"]
 

@@ -8,7 +8,6 @@ from typing import Literal
 
 from aiohttp import web
 
-from kiki_agent.consent import BID_PURPOSE
 from kiki_agent.errors import Denied, Rejected, StoreError
 from kiki_agent.governor import Level
 from kiki_agent.model import Instant, Intent, IntentKind, Outcome, Platform, Receipt, intent_key
@@ -20,7 +19,7 @@ from kiki_agent.web.handlers.connectors import circuit_state
 from kiki_agent.web.handlers.money import bound_answer
 from kiki_agent.web.once import HEADER
 from kiki_agent.web.problem import FieldProblem, Problem, require_decimals
-from kiki_agent.web.services import Services, basis_of, need
+from kiki_agent.web.services import Services, basis_of, need, note_refusal
 from kiki_agent.web.shapes.base import number_or_none
 from kiki_agent.web.shapes.money import BidAnswer, BidBody
 
@@ -55,12 +54,12 @@ async def place(call: Call, body: BidBody) -> web.Response:
         _check(services, connector, body)
         permit = await shield.place(connector, body.campaign_id, body.bid_amount, now, basis=basis)
     except Denied as denied:
-        await _note_refusal(services, body, denied, now)
+        await note_refusal(services, body.customer_id, platform, body.campaign_id, denied.reason, now)
         return said.denied(denied)
     if await basis_of(services, body.customer_id, platform, services.clock.now()) != basis:
         await _end(shield.release(permit, services.clock.now()), key)  # taken back while the amount was set aside
         taken_back = Denied("CONSENT", "the consent was taken back meanwhile")
-        await _note_refusal(services, body, taken_back, now)
+        await note_refusal(services, body.customer_id, platform, body.campaign_id, taken_back.reason, now)
         return said.denied(taken_back)
     held = _held_back(services, connector)
     if held is not None:  # nothing is sent, and nothing is journaled: the amount is free again
@@ -77,18 +76,6 @@ async def place(call: Call, body: BidBody) -> web.Response:
     elif receipt.outcome is Outcome.REJECTED:
         await _end(shield.release(permit, services.clock.now()), key)
     return said.receipt(receipt)
-
-
-async def _note_refusal(services: Services, body: BidBody, denied: Denied, now: Instant) -> None:
-    """Put on record that a bid had no legal basis; when that cannot be written the answer is no all the same."""
-    if denied.reason != "CONSENT" or services.privacy is None or body.customer_id is None:
-        return
-    try:
-        await services.privacy.refused(body.customer_id, BID_PURPOSE.value, body.platform.value, body.campaign_id, now)
-    except StoreError as error:
-        _log.error(
-            "refusal_not_noted", f"A bid without a basis was refused, and that stands nowhere: {error}", error=error
-        )
 
 
 async def _end(ending: Awaitable[None], key: str) -> None:

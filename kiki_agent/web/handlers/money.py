@@ -8,7 +8,7 @@ from kiki_agent.model import Instant, decimal_text, iso
 from kiki_agent.shield import AllocationView, Bound
 from kiki_agent.web.endpoint import Call, answer
 from kiki_agent.web.problem import Problem, require_decimals
-from kiki_agent.web.services import basis_of, need
+from kiki_agent.web.services import basis_of, need, note_refusal
 from kiki_agent.web.shapes.base import Nothing, number, number_or_none
 from kiki_agent.web.shapes.money import (
     AllocateBody,
@@ -94,6 +94,7 @@ async def check(call: Call, body: CheckBody) -> web.Response:
     require_decimals("bid_amount", body.bid_amount, services.settings.currency)
     basis = await basis_of(services, body.customer_id, body.platform.value, now)
     found = await shield.check(body.campaign_id, body.bid_amount, body.platform.value, body.reserve, now, basis=basis)
+    await note_refusal(services, body.customer_id, body.platform.value, body.campaign_id, found.reason, now)
     return answer(
         CheckAnswer(
             allowed=found.allowed,
