@@ -111,7 +111,7 @@ class Money(RuleBasedStateMachine):
             for each in back:
                 stays = self.now < each.made + SPAN
                 (self.in_window if stays else self.left).append(
-                    replace(each, jumped=True, revived=True) if stays else each
+                    replace(each, since=each.made, jumped=True, revived=True) if stays else each
                 )
             self.in_window = [
                 replace(each, since=min(each.since, self.now), jumped=each.jumped or each.since > self.now)
