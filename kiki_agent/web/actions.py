@@ -60,9 +60,10 @@ def _of_shift(shift: Shift, rows: Sequence[IntentRow]) -> ActionItem:
         mine = [row.intent for row in rows if row.intent.connector == connector and row.state == "accepted"]
         if mine:
             before, after = sum(each.before for each in mine), sum(each.after for each in mine)
+            many = "1 campaign" if len(mine) == 1 else f"{len(mine)} campaigns"
             changes.append(
                 Change(
-                    name=label,
+                    name=f"{label} ({many})",  # those that rest keep their budgets, so this is not the platform's whole
                     before=decimal_text(before, shift.currency),
                     after=decimal_text(after, shift.currency),
                 )

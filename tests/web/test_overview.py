@@ -159,8 +159,8 @@ async def test_a_shift_is_told_once_with_both_budgets(client: Client) -> None:
     (shift,) = [each for each in actions if each["kind"] == "shift"]
     assert shift["what"] == "Moved 60.00 USD a day from LinkedIn to TikTok"
     assert shift["changes"] == [
-        {"name": "LinkedIn", "before": "360.00", "after": "300.00"},
-        {"name": "TikTok", "before": "360.00", "after": "420.00"},
+        {"name": "LinkedIn (3 campaigns)", "before": "360.00", "after": "300.00"},
+        {"name": "TikTok (3 campaigns)", "before": "360.00", "after": "420.00"},
     ]
     assert "-22.4 %" in shift["why"]
     assert not [each for each in actions if each["kind"] == "budget"]
