@@ -89,6 +89,7 @@ PositiveAmount = Annotated[int, BeforeValidator(_positive), WithJsonSchema(_amou
 Amount = Annotated[int, BeforeValidator(_not_negative), WithJsonSchema(_amount_schema({"minimum": 0}))]
 """Micros of an amount of 0 or more."""
 
+
 def _number(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         raise ValueError("must be a number")
