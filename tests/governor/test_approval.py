@@ -132,6 +132,28 @@ async def test_small_raises_of_a_budget_add_up_to_one_that_needs_a_person(start:
         send(house, 1, "s5")
 
 
+async def test_what_a_person_approved_is_not_counted_after_a_restart_either(start: Start) -> None:
+    house = await start(governor__approval_above="2", optimizer__enabled="false", **only("tiktok"))
+    await house.run(1)
+    each, now = house.campaign("tiktok"), house.clock.now()
+    stands = each.daily_budget_micros
+    raised_by_5 = Intent(
+        "k", IntentKind.SET_BUDGET, "tiktok", each.campaign_id, stands, stands + 5 * UNIT, "USD", "test", now,
+        budget_id=each.budget_id,
+    )  # fmt: skip
+    made = house.agent.governor.desk.suggest([raised_by_5], "APPROVAL", "test", now)
+    assert made is not None
+    done = await house.post(f"/api/v1/suggestions/{made.suggestion_id}/approve")
+    assert (done["order"]["state"], done["order"]["note"]) == ("done", "")
+    house = await house.again()
+    governor = house.agent.governor
+    assert governor.edits.net("tiktok", Lever.BUDGET, 0) == 5 * UNIT
+    assert governor.edits.net("tiktok", Lever.BUDGET, 0, without=governor.desk.asked_causes) == 0
+    send(house, 2, "s0")  # all that needs no approval is still free
+    with pytest.raises(Denied):
+        send(house, 1, "s1")
+
+
 async def test_small_raises_of_an_allocation_add_up_to_one_that_needs_a_person(start: Start) -> None:
     house = await start(governor__approval_above="100", **only("tiktok"))
 
