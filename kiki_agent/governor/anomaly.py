@@ -20,9 +20,12 @@ TIMES = 3.0
 """An hour must also be so many times the median of like hours, a cost per action so many times its history's."""
 LEAST_SHARE = 0.25
 """And an hour must have cost at least this share of the daily budgets: six times an even pace."""
+LEAST_OF_THREE = 0.45
+"""Three hours together are judged by the same rule, from this share on: a spike that no single hour shows."""
 PAST_WORST = 1.5
 """And so many times the dearest like hour."""
 LEAST_HOURS = 12
+MOST_HOURS = 14 * 24 + 1
 LEAST_ACTIONS = 30
 LEAST_CHANCE = 1e-6
 MAD_TO_SIGMA = 1.4826
@@ -35,13 +38,36 @@ def like_hours(hour: int, history: Sequence[tuple[int, float]]) -> list[float]:
     return [value for each, value in history if each != hour and each % _HOURS in like]
 
 
-def spend_limit(like: Sequence[float]) -> float | None:
+def three_together(history: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
+    """Each hour with the two before it, where all three are known."""
+    triples = zip(history, history[1:], history[2:], strict=False)
+    return [
+        (last, first + second + third) for (begin, first), (_, second), (last, third) in triples if last == begin + 2
+    ]
+
+
+def unbelievable(history: Sequence[tuple[int, float]]) -> tuple[int, float, float] | None:
+    """Hours, their share of the daily budgets and its limit, when the newest hour of a history ends too dear a time.
+
+    Three hours are not compared with three that share some of theirs.
+    """
+    for hours, series, least in ((1, history, LEAST_SHARE), (3, three_together(history[-MOST_HOURS:]), LEAST_OF_THREE)):
+        if not series or series[-1][0] != history[-1][0]:
+            continue
+        hour, share = series[-1]
+        limit = spend_limit(like_hours(hour, series[:-hours]), least) if share > least else None
+        if limit is not None and share > limit:
+            return hours, share, limit
+    return None
+
+
+def spend_limit(like: Sequence[float], least: float = LEAST_SHARE) -> float | None:
     """Largest believable share of the daily budget in an hour, from like hours; None with too few of them."""
     if len(like) < LEAST_HOURS:
         return None
     middle = median(like)
     spread = median([abs(each - middle) for each in like])
-    return max(LEAST_SHARE, TIMES * middle, middle + SIGMAS * MAD_TO_SIGMA * spread, PAST_WORST * max(like))
+    return max(least, TIMES * middle, middle + SIGMAS * MAD_TO_SIGMA * spread, PAST_WORST * max(like))
 
 
 def poisson_at_most(count: int, expected: float) -> float:

@@ -101,14 +101,16 @@ class GovernorLoop(Loop):
         if not known or budget <= 0 or delta < 0 or not HOUR // 2 <= span <= HOUR * 3 // 2:
             return ""
         hour, share = now // HOUR, delta * HOUR / span / budget
-        history = self._hours.setdefault(connector, deque(maxlen=HISTORY_HOURS))
-        limit = anomaly.spend_limit(anomaly.like_hours(hour, history))
+        history = self._hours.setdefault(connector, deque(maxlen=HISTORY_HOURS + 1))
         history.append((hour, share))
         row = (connector, hour, round(delta * HOUR / span), budget)
         self._store.submit(lambda connection: _write_hour(connection, row, hour - HISTORY_HOURS))
-        if limit is None or share <= limit:
+        found = anomaly.unbelievable(list(history))
+        if found is None:
             return ""
-        return f"the last hour cost {share:.0%} of the daily budgets; like hours let expect at most {limit:.0%}"
+        hours, share, limit = found
+        time = "the last hour" if hours == 1 else f"the last {hours} hours"
+        return f"{time} cost {share:.0%} of the daily budgets; like hours let expect at most {limit:.0%}"
 
     def _price_of_day(self, connector: str) -> str:
         """Judge each account day once, when its conversions are in; why it cannot be believed, or nothing."""
@@ -133,7 +135,9 @@ class GovernorLoop(Loop):
         )
         found: dict[str, deque[tuple[int, float]]] = {}
         for connector, hour, spend, budget in rows:
-            found.setdefault(connector, deque(maxlen=HISTORY_HOURS)).append((hour, spend / budget if budget else 0.0))
+            found.setdefault(connector, deque(maxlen=HISTORY_HOURS + 1)).append(
+                (hour, spend / budget if budget else 0.0)
+            )
         return found
 
 

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.anomalies import one
 from kiki_agent.config import Mode
 from kiki_agent.governor import anomaly
 from kiki_agent.governor.kill import FILE
@@ -244,3 +245,24 @@ async def test_an_hour_that_costs_far_too_much_freezes_the_platform_and_says_why
     await house.post("/api/v1/autonomy/meta", level="act", reason="it was planned")
     await house.run(2 * 15)
     assert house.agent.accounts.table.active[low:high].any()
+
+
+def test_a_spike_that_no_single_hour_shows_is_seen_by_three_together() -> None:
+    quiet = [(hour, 0.03 + 0.01 * (hour % 3)) for hour in range(10 * 24)]
+    begin = 10 * 24
+    assert anomaly.unbelievable(quiet) is None
+    assert anomaly.unbelievable([*quiet, (begin, 0.18), (begin + 1, 0.18)]) is None
+    hours, share, limit = anomaly.unbelievable([*quiet, *((begin + n, 0.18) for n in range(3))]) or (0, 0.0, 0.0)
+    assert (hours, share > limit >= anomaly.LEAST_OF_THREE) == (3, True)
+    assert share == pytest.approx(0.54)
+    gap = [*quiet, (begin, 0.18), (begin + 2, 0.18), (begin + 3, 0.18)]
+    assert anomaly.unbelievable(gap) is None, "hours that do not follow each other are not three together"
+    assert anomaly.unbelievable([*quiet[-9:], *((begin + n, 0.18) for n in range(3))]) is None, "too little history"
+
+
+def test_nothing_is_frozen_without_cause_in_the_market() -> None:
+    """The count of `benchmarks/anomalies.py` on one seed; more of them there."""
+    counts = one((7, 21))
+    assert (counts["false spend"], counts["false price"]) == (0, 0)
+    assert counts["hours"] == 6 * (21 * 24 - 1 - 96)
+    assert counts["10 in 24"] >= 0.7 * counts["spikes"] > 0
