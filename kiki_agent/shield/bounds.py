@@ -15,7 +15,7 @@ class Bound:
     """One cap as it stands: cap = spent + held + remaining, where remaining is negative after an overshoot."""
 
     name: str
-    """`window`, `day`, `client_window`, `client_day`, `allocation`, `pacing` or `max_bid`."""
+    """`window`, `day`, `client_window`, `client_day`, `allocation` or `pacing`."""
     subject: str
     """Whose cap it is, as a phrase: the window of meta, the allocation of c1."""
     cap_micros: int

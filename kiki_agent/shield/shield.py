@@ -12,7 +12,6 @@ from kiki_agent.config import Settings
 from kiki_agent.errors import Denied, StoreError
 from kiki_agent.ledger import Ledger
 from kiki_agent.model import SECOND, Instant, Intent, Platform, SpendReport, micros_from_text
-from kiki_agent.model.money import MAX_MICROS
 from kiki_agent.runtime.log import get_logger
 from kiki_agent.shield import journal
 from kiki_agent.shield.allocations import Allocation, AllocationView, CheckAnswer, check_change, check_wish
@@ -185,23 +184,11 @@ class Shield:
         expires_at: Instant | None = None,
     ) -> Permit:
         """Reserve an amount for one bid, over client, day, window and allocation at once. Raises Denied, Exceeded with
-        the bound that has not enough left; ABOVE_MAXIMUM above `bidding.max_bid`.
+        the bound that has not enough left.
 
         `basis` is `not_personal` or `consent:<id>`; anything else is refused. With `expires_at` the amount is given
         back by itself at that instant; without, only by commit or release.
         """
-        self._check_size(amount_micros)
-        return await self._place(connector, campaign_id, amount_micros, now, basis, expires_at)
-
-    async def _place(
-        self,
-        connector: str,
-        campaign_id: str,
-        amount_micros: int,
-        now: Instant,
-        basis: str = "not_personal",
-        expires_at: Instant | None = None,
-    ) -> Permit:
         try:
             permit = await self._placed.place(connector, campaign_id, amount_micros, now, basis, expires_at)
         except Denied as denied:
@@ -406,7 +393,6 @@ class Shield:
                 )
                 reservation = permit.reservation_id
             else:
-                self._check_size(amount_micros)
                 self._peek(connector, campaign_id, amount_micros, now, basis)
         except Denied as denied:
             refusal = denied
@@ -434,7 +420,7 @@ class Shield:
                 held = f"reservation {reservation_id} is money of {permit.connector}, not of {platform[:60]}"
                 raise Denied(Refusal.CONFLICT, held)
         else:
-            permit = await self._place(self._connector_of(platform), campaign_id, amount_micros or 0, now)
+            permit = await self.place(self._connector_of(platform), campaign_id, amount_micros or 0, now)
         await self.commit(permit, now)
         return allocation.view(now)
 
@@ -464,14 +450,6 @@ class Shield:
             self._checked("denied", denied.reason)
             raise
         self._checked("allowed", "PERMITTED")
-
-    def _check_size(self, amount_micros: int) -> None:
-        """Is a bid of a likely size? What makes no sense at all is left to `Placed.peek`."""
-        most = self._limits.max_bid_micros
-        if type(amount_micros) is int and most < amount_micros <= MAX_MICROS:
-            self._checked("denied", Refusal.ABOVE_MAXIMUM)
-            bound = Bound("max_bid", "one bid (bidding.max_bid)", most, 0, 0, self._currency)
-            raise Exceeded(Refusal.ABOVE_MAXIMUM, amount_micros, bound)
 
     def _drives(self, connector: str, platform: str) -> bool:
         """Whether a platform, or a connector by its id, names the one that an amount belongs to."""

@@ -253,7 +253,7 @@ async def running(
                 "connector": connector,
                 "currency": currency,
                 "resilience": resilience or {},
-                "bidding": {"max_bid": "10000", **(bidding or {})},
+                "bidding": bidding or {},
                 "optimizer": {"enabled": False},
             }
         )

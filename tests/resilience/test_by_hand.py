@@ -154,15 +154,6 @@ async def test_what_is_placed_counts_as_spent_today_and_window_and_day_add_up(tm
         assert page["totals"]["spent_today"] == "15.00"
 
 
-async def test_bids_by_hand_are_held_to_the_highest_bid_and_to_what_a_customer_is_worth(tmp_path: Path) -> None:
-    async with running(tmp_path, META, bidding={"max_bid": "20"}) as rig:
-        for amount, more, reason in ((21, {}, "ABOVE_MAXIMUM"), (10, {"predicted_ltv": "9.99"}, "ABOVE_LTV")):
-            refused = await rig.bid("meta", amount, **more)
-            assert (refused["status"], refused["reason"]) == ("REJECTED", reason)
-        assert rig.vendors["meta"].bids == []
-        assert (await rig.bid("meta", 20, predicted_ltv=20))["status"] == "ACCEPTED"
-
-
 async def test_a_bid_that_is_not_sent_says_why_it_is_the_agent_that_holds_it_back(tmp_path: Path) -> None:
     async with running(tmp_path, META) as rig:
         await rig.client.post("/api/v1/autonomy/meta", json={"level": "watch", "reason": "a look first"})

@@ -27,7 +27,7 @@ def settings(**tables: Any) -> Settings:
         "meta": {"plugin": "sandbox", "platform": "meta"},
         "google": {"plugin": "sandbox", "platform": "google_ads"},
     }
-    return Settings.model_validate({"connector": connectors, "bidding": {"max_bid": "1000000"}, **tables})
+    return Settings.model_validate({"connector": connectors, **tables})
 
 
 def caps(daily: int | None = 10_000, window: int | None = 1_000, timezone: str = "UTC") -> Caps:

@@ -112,19 +112,6 @@ async def test_the_tightest_of_several_that_refuse_is_named_and_is_what_remains(
         assert house.shield.tightest("meta", "c1", NOON).name == "allocation"
 
 
-async def test_no_bid_passes_the_highest_one_but_an_amount_may_be_spent(opens: Opens) -> None:
-    async with opens(config=settings(bidding={"max_bid": "50"})) as house:
-        await house.shield.allocate("c1", 500 * UNIT, "USD", NOON)
-        await house.shield.place("meta", "c1", 50 * UNIT, NOON)
-        found = await bound(house, 51)
-        assert (found.name, found.cap_micros) == ("max_bid", 50 * UNIT)
-        for reserve in (False, True):
-            answer = await house.shield.check("c1", 51 * UNIT, "meta", reserve, NOON)
-            assert (answer.allowed, answer.reason) == (False, "ABOVE_MAXIMUM")
-        assert (await house.shield.spend("c1", 51 * UNIT, None, "meta", NOON)).spent_micros == 51 * UNIT
-        assert await refused(house.shield.place("meta", "c1", 10**15 + 1, NOON)) == "BAD_INPUT"
-
-
 async def test_window_and_day_add_up(opens: Opens) -> None:
     async with opens() as house:
         await spend(house, 300)

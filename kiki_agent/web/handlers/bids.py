@@ -88,10 +88,6 @@ async def _end(ending: Awaitable[None], key: str) -> None:
 
 def _check(services: Services, connector: str, body: BidBody) -> None:
     """What needs no money set aside to be refused. Raises Denied."""
-    if body.predicted_ltv is not None and body.bid_amount > body.predicted_ltv:
-        currency = services.settings.currency
-        bound = Bound("predicted_ltv", "one customer (predicted_ltv)", body.predicted_ltv, 0, 0, currency)
-        raise Exceeded("ABOVE_LTV", body.bid_amount, bound)
     if services.governor is not None and services.governor.standing(connector).level is Level.WATCH:
         raise Denied("WATCH", f"{connector} is only watched: nothing is sent there until its level is raised")
 

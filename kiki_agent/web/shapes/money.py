@@ -99,9 +99,7 @@ class CheckBody(Given):
 class BoundAnswer(Answer):
     """One bound of a bid: cap = spent + held + remaining, unless more is spent than the cap; then 0 remains."""
 
-    name: str = Field(
-        description="window, day, client_window, client_day, allocation, pacing, max_bid or predicted_ltv."
-    )
+    name: str = Field(description="window, day, client_window, client_day, allocation or pacing.")
     cap: float
     spent: float
     held: float = Field(description="Reserved, or what a platform may still spend at the levels that are set there.")
