@@ -32,7 +32,7 @@ SENTENCES = {
     "BEHIND_PLAN": "spend is behind its plan",
     "VALUE_LIMIT": "the bid is as high as a customer is worth",
     "BUDGET_SPENT": "the budget of the day is spent",
-    "NO_BUDGET": "the campaign has no daily budget",
+    "NO_BUDGET": "the campaign has no daily budget, so it is left alone",
     "PAUSED": "the campaign is paused at its platform",
     "BELOW_MINIMUM": "a customer is worth less than the smallest bid",
     "PLATFORM_BIDS": "the platform sets its bids by itself",
@@ -56,6 +56,7 @@ CAPPED = frozenset(
     }
 )
 """Reasons that come and go with every report; leaving them waits as long as any other change."""
+NO_BUDGET = bids.NO_BUDGET
 CHECK_FAILED = SHIELD + LevelReason.CHECK_FAILED
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kiki_agent.accounts import CampaignTable
-from kiki_agent.flow.reasons import CAPPED, SHIELD
+from kiki_agent.flow.reasons import CAPPED, NO_BUDGET, SHIELD
 from kiki_agent.model import IntentKind
 from kiki_agent.shield import LevelReason
 
@@ -164,9 +164,10 @@ def due_writes(
     """What rows low..high of a connector should be told now: the last decision counts, those between are forgotten.
 
     `gap` microseconds lie between two bid changes of a campaign and `least_change` is the smallest relative change
-    worth a call; a stop, and a bid lowered by the shield, wait for neither. `tried_at(row)` is when the platform last
-    refused a change of the row, 0 = never. `doubted` rows are ones we stopped that their platform states as running: a
-    stop that the shield still wants is sent again.
+    worth a call; a stop, and a bid lowered by the shield, wait for neither. A campaign without a daily budget (one for
+    its lifetime, say) is stopped by nothing but the shield: it is not ours to end. `tried_at(row)` is when the platform
+    last refused a change of the row, 0 = never. `doubted` rows are ones we stopped that their platform states as
+    running: a stop that the shield still wants is sent again.
     """
     running = table.active[low:high] != 0
     in_force = np.where(running, table.bid_micros[low:high], 0)
@@ -185,7 +186,7 @@ def due_writes(
         bid, target, code = int(table.bid_micros[row]), int(standing.bids[row]), int(standing.reasons[row])
         tried, runs = tried_at(row), bool(table.active[row])
         if target == 0:
-            if now - tried >= RETRY_CUT:
+            if code != NO_BUDGET and now - tried >= RETRY_CUT:
                 writes.append(Write(row, IntentKind.SET_STATUS, 1, 0, code, cut=True))
             continue
         cut = code >= SHIELD and target < bid

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kiki_agent.config import BiddingSettings
-from kiki_agent.flow.rule import LASTING, Standing, settle
+from kiki_agent.flow.rule import LASTING, Standing, due_writes, settle
 from kiki_agent.kernels import bids
 from kiki_agent.model import (
     HOUR,
@@ -18,6 +18,7 @@ from kiki_agent.model import (
     DecisionOutcome,
     DecisionSource,
     Instant,
+    IntentKind,
 )
 from kiki_agent.shield import Caps, LevelAnswer, LevelReason, LevelRequest
 
@@ -305,3 +306,18 @@ async def test_a_halt_is_the_reason_also_where_nothing_was_wished(make_rig: Make
     rig.shield.hold("a test")
     await rig.bidder.tick(rig.now)
     assert rig.bidder.standing.reasons.tolist() == [64 + LevelReason.SAFE_HOLD]
+
+
+@pytest.mark.parametrize(
+    ("why", "stopped"), [(bids.NO_BUDGET, False), (bids.BUDGET_SPENT, True), (64 + LevelReason.OVERSHOOT, True)]
+)
+async def test_a_campaign_without_a_budget_of_the_day_is_ended_by_the_shield_alone(
+    make_rig: Make, why: int, stopped: bool
+) -> None:
+    rig = await make_rig([Entity(campaign("a"), 300)]).start()
+    await rig.run(MIDNIGHT + 2 * SECOND)
+    standing = Standing(1)
+    standing.take(np.array([0]), np.array([0]), np.array([why], dtype=np.uint8), MIDNIGHT)
+    now = MIDNIGHT + 12 * HOUR
+    writes = due_writes(now, 0, 1, rig.accounts.table, standing, gap=0, least_change=0.0, tried_at=lambda row: 0)
+    assert [each.kind for each in writes] == ([IntentKind.SET_STATUS] if stopped else [])
