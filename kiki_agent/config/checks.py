@@ -28,6 +28,7 @@ def conflicts(settings: Settings, given: set[str]) -> Iterator[Conflict]:
     yield from _listener(settings)
     yield from _timing(settings)
     yield from _instances(settings)
+    yield from _worth(settings)
     if settings.mode is Mode.LIVE:
         yield from _live(settings, given)
 
@@ -40,6 +41,12 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def _worth(settings: Settings) -> Iterator[Conflict]:
+    least, most = settings.shield.min_ltv, settings.shield.max_ltv
+    if least is not None and most is not None and micros_from_text(least) > micros_from_text(most):
+        yield Conflict(("shield", "min_ltv"), f"found {least}, expected at most shield.max_ltv ({most})")
 
 
 def _listener(settings: Settings) -> Iterator[Conflict]:

@@ -182,6 +182,10 @@ class ShieldSettings(Section):
     client_daily_cap: Cap | None = None
     """Most that all connectors together may spend a day; None: their own caps are the only bounds."""
     client_window_cap: Cap | None = None
+    min_ltv: Cap | None = None
+    max_ltv: Amount | None = None
+    """A bid by hand whose predicted value of the customer is outside is vetoed: the prediction is hardly right. None:
+    10 and 10000 for a client in US dollars, no bound in other currencies."""
     reservation_s: Seconds = 600.0
     """A reservation asked for over HTTP is given back after so long, unless it is spent or released before."""
 

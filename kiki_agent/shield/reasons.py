@@ -50,6 +50,8 @@ class Refusal(StrEnum):
     SAFE_HOLD = "SAFE_HOLD"
     CONSENT = "CONSENT"
     """No legal basis for the bid."""
+    COMPLIANCE = "COMPLIANCE"
+    """A guard rule says no: the predicted value of the customer is outside its bounds."""
     UNKNOWN_CONNECTOR = "UNKNOWN_CONNECTOR"
     NOT_FOUND = "NOT_FOUND"
     CONFLICT = "CONFLICT"

@@ -11,7 +11,8 @@ from functools import partial
 from kiki_agent.config import Settings
 from kiki_agent.errors import Denied, StoreError
 from kiki_agent.ledger import Ledger
-from kiki_agent.model import SECOND, Instant, Intent, Platform, SpendReport, micros_from_text
+from kiki_agent.model import SECOND, Instant, Intent, Platform, SpendReport, decimal_text, micros_from_text
+from kiki_agent.model.money import MAX_MICROS
 from kiki_agent.runtime.log import get_logger
 from kiki_agent.shield import journal
 from kiki_agent.shield.allocations import Allocation, AllocationView, CheckAnswer, check_change, check_wish
@@ -64,6 +65,7 @@ class Shield:
             max_budget_ratio=settings.shield.max_budget_ratio,
         )
         self._currency = settings.currency
+        self._worth = _worth(settings)
         self._killed = recovered.killed
         self.kill_reason = recovered.kill_reason
         """What was said when the kill switch was last thrown."""
@@ -378,6 +380,7 @@ class Shield:
         now: Instant,
         *,
         basis: str = "not_personal",
+        ltv_micros: int | None = None,
     ) -> CheckAnswer:
         """May a bid be placed on an allocated campaign? Reserves nothing unless asked to. Raises Denied NOT_FOUND."""
         self._allocated(campaign_id)
@@ -386,6 +389,7 @@ class Shield:
         connector = ""
         try:
             connector = self._connector_of(platform)
+            self.check_worth(ltv_micros)
             if reserve:
                 expires_at = Instant(now + self._reservation_span)
                 permit = await self.place(
@@ -404,6 +408,16 @@ class Shield:
             return CheckAnswer(True, None, left, reservation, bound=binding)
         bound = refusal.bound if isinstance(refusal, Exceeded) else binding
         return CheckAnswer(False, refusal.reason, left, detail=str(refusal), bound=bound)
+
+    def check_worth(self, ltv_micros: int | None) -> None:
+        """May a bid rest on this predicted value of a customer (None: on none)? Raises Denied COMPLIANCE."""
+        least, most = self._worth
+        if ltv_micros is None or least <= ltv_micros <= most:
+            return
+        self._checked("denied", Refusal.COMPLIANCE)
+        low, high, found = (decimal_text(each, self._currency) for each in (least, most, ltv_micros))
+        bounds = f"{low} to {high} {self._currency} (shield.min_ltv, shield.max_ltv)"
+        raise Denied(Refusal.COMPLIANCE, f"a predicted value of {found} is outside {bounds}")
 
     async def spend(
         self, campaign_id: str, amount_micros: int | None, reservation_id: str | None, platform: str, now: Instant
@@ -504,6 +518,14 @@ def _write_allocation(ledger: Ledger, allocation: Allocation, now: Instant, conn
 
 def _write_last_lease(connector: str, day: str, needed: int, connection: sqlite3.Connection) -> None:
     journal.write_last_lease(connection, connector, day, needed)
+
+
+def _worth(settings: Settings) -> tuple[int, int]:
+    """Least and most predicted value of a customer, in micros, that a bid by hand may rest on."""
+    usual = ("10", "10000") if settings.currency == "USD" else (None, None)
+    least = _optional_micros(settings.shield.min_ltv or usual[0])
+    most = _optional_micros(settings.shield.max_ltv or usual[1])
+    return least or 0, MAX_MICROS if most is None else most
 
 
 def _optional_micros(cap: str | None) -> int | None:

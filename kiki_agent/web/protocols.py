@@ -132,6 +132,8 @@ class Shield(Protocol):
 
     async def budget(self, campaign_id: str, now: Instant | None = None) -> AllocationView | None: ...
 
+    def check_worth(self, ltv_micros: int | None) -> None: ...
+
     async def check(
         self,
         campaign_id: str,
@@ -141,6 +143,7 @@ class Shield(Protocol):
         now: Instant,
         *,
         basis: str = "not_personal",
+        ltv_micros: int | None = None,
     ) -> CheckAnswer: ...
 
     async def spend(

@@ -64,6 +64,10 @@ access_token = "t"
         ),
         ("currency = 'usd'", "config.toml:1: currency: found 'usd', expected an ISO 4217 currency code such as USD"),
         (
+            "[shield]\nmin_ltv = 20\nmax_ltv = 19",
+            "config.toml:2: shield.min_ltv: found 20, expected at most shield.max_ltv (19)",
+        ),
+        (
             "[bidding]\nmax_bid = '1e3'",
             "config.toml:2: bidding.max_bid: found '1e3', expected an amount such as \"12.34\", above 0",
         ),

@@ -206,3 +206,18 @@ async def test_66_of_100_fit_again_and_again_at_a_platform_without_delay_con_37(
             assert (await rig.connector("meta"))["window"]["current_spend"] == 990.0
             rig.clock.ahead += 600_000_000
         assert len(rig.vendors["meta"].bids) == 20 * 66
+
+
+async def test_a_predicted_value_outside_its_bounds_is_vetoed(tmp_path: Path) -> None:
+    async with running(tmp_path, META) as rig:
+        await rig.client.post("/api/v1/allocate", json={"campaign_id": "c1", "budget": 100})
+        for ltv in (9.99, 10_000.01, 20_000):
+            refused = await rig.bid("meta", 1, predicted_ltv=ltv)
+            assert (refused["status"], refused["reason"]) == ("REJECTED", "COMPLIANCE")
+            assert "shield.max_ltv" in refused["detail"]
+            body = {"campaign_id": "c1", "bid_amount": 1, "platform": "meta", "ltv": ltv, "reserve": True}
+            checked = await (await rig.client.post("/api/v1/check", json=body)).json()
+            assert (checked["allowed"], checked["reason"], checked["reservation_id"]) == (False, "COMPLIANCE", None)
+        assert rig.vendors["meta"].bids == []
+        for ltv in (10, 10_000):
+            assert (await rig.bid("meta", 1, predicted_ltv=ltv))["status"] == "ACCEPTED"

@@ -285,6 +285,10 @@ class FakeShield:
     async def budget(self, campaign_id: str, now: Instant | None = None) -> AllocationView | None:
         return self.allocations.get(campaign_id)
 
+    def check_worth(self, ltv_micros: int | None) -> None:
+        if ltv_micros == 13_130_000:
+            raise Denied("COMPLIANCE", "a predicted value of 13.13 is outside its bounds")
+
     async def check(
         self,
         campaign_id: str,
@@ -294,6 +298,7 @@ class FakeShield:
         now: Instant,
         *,
         basis: str = "not_personal",
+        ltv_micros: int | None = None,
     ) -> CheckAnswer:
         known = self.allocations.get(campaign_id)
         if known is None:

@@ -88,6 +88,7 @@ async def _end(ending: Awaitable[None], key: str) -> None:
 
 def _check(services: Services, connector: str, body: BidBody) -> None:
     """What needs no money set aside to be refused. Raises Denied."""
+    need(services.shield, "syncshield").check_worth(body.predicted_ltv)
     if services.governor is not None and services.governor.standing(connector).level is Level.WATCH:
         raise Denied("WATCH", f"{connector} is only watched: nothing is sent there until its level is raised")
 

@@ -92,8 +92,17 @@ async def check(call: Call, body: CheckBody) -> web.Response:
     shield = need(services.shield, "syncshield")
     now = services.clock.now()
     require_decimals("bid_amount", body.bid_amount, services.settings.currency)
+    require_decimals("ltv", body.ltv, services.settings.currency)
     basis = await basis_of(services, body.customer_id, body.platform.value, now)
-    found = await shield.check(body.campaign_id, body.bid_amount, body.platform.value, body.reserve, now, basis=basis)
+    found = await shield.check(
+        body.campaign_id,
+        body.bid_amount,
+        body.platform.value,
+        body.reserve,
+        now,
+        basis=basis,
+        ltv_micros=body.ltv,
+    )
     await note_refusal(services, body.customer_id, body.platform.value, body.campaign_id, found.reason, now)
     return answer(
         CheckAnswer(

@@ -93,6 +93,7 @@ class CheckBody(Given):
     bid_amount: PositiveAmount
     platform: PlatformName
     customer_id: Ident | None = Field(default=None, description="Whom the bid is about; without a consent: CONSENT.")
+    ltv: Amount | None = Field(default=None, description="Predicted value of the customer, if the bid rests on one.")
     reserve: bool = Field(default=False, strict=True, description="true reserves the amount in the same step.")
 
 
