@@ -34,8 +34,11 @@ LIVELY: dict[str, object] = {
     "bidding__min_change_percent": 1,
     "ledger__settle_s": 0.5,
     "optimizer__interval_s": 60,
+    "optimizer__threshold": 0.03,
+    "optimizer__cooldown_s": 0,
+    "optimizer__consume_evidence": "false",
 }
-"""A small market in quick motion, at which a tenth of all calls fail."""
+"""A small market in quick motion, at which a tenth of all calls fail; budgets move whatever the hour of the day."""
 PLATFORMS = 6
 
 
