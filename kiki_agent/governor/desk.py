@@ -342,15 +342,19 @@ class Desk:
             return made, rollback.given_up(connection, made)
 
         made, given_up = await self._store.read(read)
-        return rollback.plan(made, self._accounts.table, given_up)
+        return rollback.plan(made, self._accounts.table, given_up, self._watched(made))
+
+    def _watched(self, made: Sequence[rollback.Made]) -> frozenset[str]:
+        named = {each.change.connector for each in made}
+        return frozenset(each for each in named if self._governor.standing(each).level is Level.WATCH)
 
     async def roll_back(
         self, scope: str, given: Sequence[str | int], by: str, now: Instant
     ) -> tuple[RollbackPlan, Order | None]:
         """Put changes back, lowering first, and leave their levers alone for a while. Raises Denied.
 
-        NOT_FOUND when nothing of it is on record, MOVED when nothing of it still stands, SUM when it would only raise
-        budgets and nothing covers that.
+        NOT_FOUND when nothing of it is on record, WATCH when nothing may be written where it was done, MOVED when
+        nothing of it still stands, SUM when it would only raise budgets and nothing covers that.
         """
         async with self._deciding:
             plan = await self.plan_rollback(scope, given)
@@ -359,18 +363,12 @@ class Desk:
             if not plan.changes:
                 if not plan.refused:
                     raise Denied("CONFLICT", "all of it is put back already")
+                watched = sorted({each.connector for each, why in plan.refused if why == Held.WATCH})
+                if watched:
+                    raise Denied(Held.WATCH, f"{', '.join(watched)} is only watched; raise its level first")
                 if any(why == Held.SUM for _, why in plan.refused):
                     raise Denied(Held.SUM, "what it raised elsewhere is not lowered with it, so no budget is raised")
                 raise Denied(Held.MOVED, "the account has moved since; nothing was put back")
-            watched = sorted(
-                {
-                    each.connector
-                    for each in plan.changes
-                    if self._governor.standing(each.connector).level is Level.WATCH
-                }
-            )
-            if watched:
-                raise Denied(Held.WATCH, f"{', '.join(watched)} is only watched; raise its level first")
             order = await self._order("rollback", "/".join(map(str, (scope, *given))), plan.changes, by, now)
             self._leave_alone(plan.changes, now)
             return plan, order

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from kiki_agent.accounts import CampaignTable, LeverKey
@@ -68,9 +68,12 @@ def given_up(connection: sqlite3.Connection, made: Sequence[Made]) -> int:
     return max(0, -int(raised) - net([each.change for each in budgets if not each.cause]))
 
 
-def plan(made: Sequence[Made], table: CampaignTable, given_up_micros: int) -> RollbackPlan:
+def plan(
+    made: Sequence[Made], table: CampaignTable, given_up_micros: int, watched: Collection[str] = ()
+) -> RollbackPlan:
     """One change back per lever: to what stood before the first of the changes, if the last of them still stands.
 
+    At a connector that is only `watched` nothing is written, so its changes are refused and those elsewhere go back.
     No budget is raised when one that should be lowered is refused, or when the raises together are more than the
     lowerings and what was `given_up`: rolling back makes no money.
     """
@@ -98,6 +101,8 @@ def plan(made: Sequence[Made], table: CampaignTable, given_up_micros: int) -> Ro
             lowered.append(back)  # nothing to put back; what was lowered counts
         elif stands != back.before:
             refused.append((back, "MOVED"))
+        elif back.connector in watched:
+            refused.append((back, Held.WATCH.value))
         else:
             changes.append(back)
     return _covered(RollbackPlan(len(made), tuple(changes), tuple(refused)), lowered, given_up_micros)

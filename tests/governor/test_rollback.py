@@ -170,6 +170,26 @@ async def test_an_order_that_waits_for_an_answer_goes_on_after_a_restart(start: 
     assert int(house.market.control[at.BUDGET].sum()) <= int(house.budgets.sum())
 
 
+async def test_what_is_only_watched_stays_and_the_rest_goes_back(start: Start) -> None:
+    house = await start()
+    await house.run(30)
+    day = local_day(house.clock.now(), "UTC")
+    await house.post("/api/v1/autonomy/meta", level="watch")
+    for wish in ({"preview": True}, {}):
+        told = await house.post("/api/v1/rollback", day=day, **wish)
+        left = [each for each in told["refused"] if each["change"]["connector"] == "meta"]
+        assert left
+        assert {each["reason"] for each in left} == {"WATCH"}
+        assert told["changes"]
+        assert "meta" not in {each["connector"] for each in told["changes"]}
+    assert told["order"]["state"] == "done"
+    ((written,),) = house.rows("SELECT count(*) FROM intents WHERE connector = 'meta' AND cause = ?",
+                               told["order"]["order_id"])  # fmt: skip
+    assert written == 0
+    refused = await house.post("/api/v1/rollback", 409, day=day)
+    assert (refused["code"], "meta is only watched" in refused["detail"]) == ("WATCH", True)
+
+
 async def test_bad_wishes(start: Start) -> None:
     house = await start()
     wrong: tuple[dict[str, object], ...] = (

@@ -220,7 +220,7 @@ class RefusedItem(Answer):
     """A lever that is left as it is."""
 
     change: ChangeItem
-    reason: Literal["MOVED", "GONE", "SUM"]
+    reason: Literal["MOVED", "GONE", "SUM", "WATCH"]
 
 
 class RollbackAnswer(Answer):
