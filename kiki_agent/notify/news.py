@@ -25,6 +25,10 @@ TOPICS: Final = (
     "spend.thawed",
 )
 """What is listened to. `news` carries what a part wants told as it stands: severity, title, message, subject."""
+HOLD: Final = "hold"
+"""Subject of what is told about a safe hold."""
+FROZEN: Final = "frozen"
+"""The same of a loop that must run and does not."""
 SAME_AGAIN = HOUR
 MOST_WAITING = 200
 """So many alerts wait for a database that takes none; older ones give way."""
@@ -99,10 +103,10 @@ class NewsLoop(Loop):
             return
         if reason is not None:
             _log.error("safe_hold", f"Nothing is spent: {reason}", reason=reason)
-            news: News = (Severity.CRITICAL, "Safe hold: nothing is spent", reason, "hold")
+            news: News = (Severity.CRITICAL, "Safe hold: nothing is spent", reason, HOLD)
         else:
             _log.info("hold_over", f"Spending goes on; what held it is over: {self._held}")
-            news = (Severity.INFO, "Safe hold is over", f"What held it is over: {self._held}", "hold")
+            news = (Severity.INFO, "Safe hold is over", f"What held it is over: {self._held}", HOLD)
         self._held = reason
         self._waiting.append(_alert(news, now, -1))
 
@@ -142,9 +146,9 @@ def _news_of(signal: Signal) -> News | None:
             loops = data.get("loops")
             names = ", ".join(map(str, loops)) if isinstance(loops, list | tuple) else ""
             text = f"{names} failed again and again, so nothing is raised until it works."
-            return Severity.CRITICAL, "Spending is frozen", text, names
+            return Severity.CRITICAL, "Spending is frozen", text, FROZEN
         case "spend.thawed":
-            return Severity.INFO, "Spending goes on", "What failed works again.", ""
+            return Severity.INFO, "Spending goes on", "What failed works again.", FROZEN
         case "loop.faulted":
             return _faulted(data)
         case "loop.recovered":

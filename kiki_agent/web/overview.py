@@ -22,6 +22,7 @@ from kiki_agent.model import (
     local_day,
 )
 from kiki_agent.model.money import minor_exponent
+from kiki_agent.notify.news import FROZEN, HOLD
 from kiki_agent.runtime.clock import Stopwatch
 from kiki_agent.runtime.supervisor import LoopState
 from kiki_agent.web import words
@@ -290,16 +291,16 @@ class Overview:
                 AlertFact(each.notification_id, each.severity == "CRITICAL", each.title, each.message, each.created_at)
                 for each in alerts
                 if each.severity != "INFO" and each.read_at is None and now - each.created_at < DAY
-                if each.metadata.get("subject") not in told and not _of_a_stop(each)
+                if each.metadata.get("subject") not in told and not _said_anyway(each)
             ),
             unknown=in_flight(intents, {each.connector: each.label for each in platforms}, now - _UNKNOWN_AFTER),
             spend_period=round(settings.bidding.poll_interval_s * SECOND),
         )
 
 
-def _of_a_stop(alert: StoredAlert) -> bool:
-    """The page says itself whether spending is stopped and where it is not, and nothing of it once that is over."""
-    return alert.metadata.get("subject", "").partition(":")[0] == STOP
+def _said_anyway(alert: StoredAlert) -> bool:
+    """The page says itself whether spending is stopped, held or frozen, and nothing of it once that is over."""
+    return alert.metadata.get("subject", "").partition(":")[0] in (STOP, HOLD, FROZEN)
 
 
 def _platform_fact(services: Services, each: PlatformState, now: Instant) -> PlatformFact:

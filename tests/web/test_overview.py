@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from kiki_agent.model import HOUR, MINUTE, SECOND, Instant
 from kiki_agent.runtime.supervisor import LoopHealth
 from kiki_agent.web import Services
@@ -232,6 +234,16 @@ async def test_a_lost_platform_is_told_once(client: Client, services: Services) 
     services.alerts = FakeAlerts([FakeAlert("n1", "CRITICAL", "Reading meta does not work", "", NOON, None, faulted)])
     titles = [each["title"] for each in (await overview(client))["needs"]]  # type: ignore[attr-defined]
     assert titles == ["Meta cannot be read", "“value” keeps failing"]
+
+
+@pytest.mark.parametrize("subject", ["hold", "frozen", "kill_switch", "kill_switch:meta"])
+async def test_what_the_page_says_itself_is_not_said_of_it_once_it_is_over(
+    client: Client, services: Services, subject: str
+) -> None:
+    told = FakeAlert("n1", "CRITICAL", "Safe hold: nothing is spent", "disk full", NOON, None, {"subject": subject})
+    services.alerts = FakeAlerts([told])
+    body = await overview(client)
+    assert (body["needs"], body["status"]["tone"]) == ([], "good")  # type: ignore[index]
 
 
 async def test_a_silent_platform_is_told_but_not_one_whose_figures_are_hours_behind(
