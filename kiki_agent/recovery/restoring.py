@@ -126,7 +126,7 @@ def unfinished_restore(database: Path) -> str | None:
 def _proved(source: Path, client_id: str) -> Verification:
     """Walk the backup's chains, and see that it is ours and not of a newer program. Raises StoreError."""
     if not source.exists():
-        raise StoreError(f"there is no backup at {source}")
+        raise StoreError(f"there is no backup at {source}; `kiki-agent backup --list` names those there are")
     head = source.with_suffix(".head")
     found = verify_file(source, head if head.exists() else None)
     if not found.ok:

@@ -13,6 +13,8 @@ from kiki_agent.web.problem import FieldProblem, Problem
 
 MAX_DEPTH = 32
 """Objects and arrays inside one another; deeper bodies are refused."""
+MAX_DIGITS = 100
+"""Of a whole number in a body: far more than any amount, far fewer than Python reads."""
 MAX_FINDINGS = 20
 
 G = TypeVar("G", bound=BaseModel)
@@ -39,6 +41,7 @@ def parse_json(raw: bytes) -> object:
         decoded: object = json.loads(
             raw.decode("utf-8"),
             parse_float=Decimal,
+            parse_int=_whole,
             parse_constant=_refuse_constant,
             object_pairs_hook=_unique,
         )
@@ -99,6 +102,12 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
         twice = next(name for index, name in enumerate(names) if name in names[:index])
         raise ValueError(f"the key {_clip(twice)!r} stands twice in one object")
     return found
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(f"a whole number has at most {MAX_DIGITS} digits, one has {len(digits)}")
+    return int(digits)
 
 
 def _refuse_constant(name: str) -> NoReturn:

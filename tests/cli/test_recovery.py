@@ -88,7 +88,7 @@ class TestBackup:
             (("backup", "--verify", "../../etc/passwd"), 1, "is not the name of a backup"),
             (("backup", "--verify", "demo-20200101T000000Z-daily"), 1, "there is no backup"),
             (("restore", "demo-20200101T000000Z-daily"), 1, "there is no backup"),
-            (("restore", "nowhere.db"), 1, "there is no backup"),
+            (("restore", "nowhere.db"), 1, "nowhere.db; `kiki-agent backup --list` names those there are"),
             (("restore",), 2, "Missing argument"),
         ],
     )

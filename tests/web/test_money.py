@@ -196,6 +196,13 @@ async def test_an_amount_has_the_decimals_of_its_currency(
         assert shield(services).allocations == {}
 
 
+async def test_a_change_that_names_no_currency_keeps_the_one_there_is(client: Client, services: Services) -> None:
+    for body, status in (({"budget": 1000, "currency": "JPY"}, 201), ({"budget": 1100}, 200), ({"budget": 1.5}, 422)):
+        answer = await client.post("/api/v1/allocate", json={"campaign_id": "c1", **body})
+        assert answer.status == status, await answer.text()
+    assert [each.currency for each in shield(services).allocations.values()] == ["JPY"]
+
+
 @pytest.mark.parametrize(
     ("path", "field", "body"),
     [

@@ -29,9 +29,9 @@ async def allocate(call: Call, body: AllocateBody) -> web.Response:
     """Give a campaign a budget (201), or change what it has (200); above the approval limit it waits (202)."""
     services = call.services
     shield = need(services.shield, "syncshield")
-    currency = body.currency or services.settings.currency
-    require_decimals("budget", body.budget, currency)
     known = await shield.budget(body.campaign_id)
+    currency = body.currency or (known.currency if known else services.settings.currency)
+    require_decimals("budget", body.budget, currency)
     pacing = body.pacing or (known.pacing if known else "even")
     start, end = _span(body, known, services.clock.now())
     before = 0 if known is None else known.budget_micros

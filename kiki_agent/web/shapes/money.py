@@ -26,7 +26,9 @@ class AllocateBody(Given):
 
     campaign_id: Ident
     budget: PositiveAmount
-    currency: Currency | None = Field(default=None, description="Defaults to the configured currency.")
+    currency: Currency | None = Field(
+        default=None, description="As it was; of a new allocation the configured currency."
+    )
     start: IsoTime | None = Field(default=None, description="No bid before; null: now; as it was when left out.")
     end: IsoTime | None = Field(
         default=None, description="No bid from then on; null: it does not end; as it was when left out."
