@@ -23,7 +23,7 @@ FULL: dict[str, tuple[str, ...]] = {
     "simulate": ("--seeds", "100", "--hours", "5"),
     "crash --break journal-late": ("--kills", "8", "--seed", "11"),
     "crash --break resend": ("--kills", "8", "--seed", "11"),
-    "crash --break overspend": ("--kills", "8", "--seed", "11"),
+    "crash --break overspend": ("--kills", "20", "--seed", "11"),
     "forks": ("--kills", "10000"),
     "crash": ("--kills", "500"),
 }
