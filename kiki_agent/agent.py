@@ -594,9 +594,10 @@ class Agent:
     def _tell_carried(self, standing: Standing) -> None:
         """People hear what a restore kept of the present, and what it could not know."""
         stopped = bool(standing.unknown) and self.settings.mode is Mode.LIVE
-        text = "; ".join(standing.sentences()) or "Nothing stood that the backup does not know"
+        kept = "; ".join(standing.sentences())
+        text = kept or "Nothing stood that the backup does not know"
         if standing.unknown:
-            text = f"What stood before is not known for certain: {standing.unknown}. {text}"
+            text = f"What stood before is not known for certain: {standing.unknown}. {kept or 'Nothing of it is kept'}"
         if stopped:
             text += ". The kill switch is on and every platform at watch until a person decides; docs/recovery.md"
         severity = "CRITICAL" if stopped else "WARNING"

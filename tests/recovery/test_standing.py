@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import sqlite3
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -365,3 +367,18 @@ async def test_whole_rows_are_carried(office: Office, table: str, columns: str) 
 
 async def test_the_ladder_is_the_governors() -> None:
     assert tuple(each.value for each in Level) == carrying.LADDER
+
+
+@pytest.mark.parametrize(
+    ("unknown", "words"),
+    [
+        ("", "Nothing stood that the backup does not know."),
+        ("it is damaged", "What stood before is not known for certain: it is damaged. Nothing of it is kept."),
+    ],
+)
+def test_what_is_not_known_is_not_said_to_be_nothing(unknown: str, words: str) -> None:
+    told: list[str] = []
+    signals = SimpleNamespace(publish=lambda _, data: told.append(data["message"]))
+    agent: Any = SimpleNamespace(settings=SimpleNamespace(mode=Mode.DEMO), signals=signals)
+    Agent._tell_carried(agent, standing.Standing("b", 0, unknown))
+    assert told == [words]
