@@ -13,8 +13,8 @@ from kiki_agent.web.problem import FieldProblem, Problem
 
 MAX_DEPTH = 32
 """Objects and arrays inside one another; deeper bodies are refused."""
-MAX_DIGITS = 100
-"""Of a whole number in a body: far more than any amount, far fewer than Python reads."""
+MAX_DIGITS = 4_000
+"""Of a whole number in a body: far more than any amount, and fewer than the 4,300 that Python reads."""
 MAX_FINDINGS = 20
 
 G = TypeVar("G", bound=BaseModel)

@@ -55,7 +55,7 @@ async def test_malformed_bodies_are_400(client: Client, raw: bytes) -> None:
 async def test_a_number_of_endless_digits_is_refused_in_our_words(client: Client) -> None:
     answer = await client.post(ALLOCATE, data=b'{"campaign_id": "c1", "budget": ' + b"9" * 5_000 + b"}", headers=JSON)
     told = (await answer.json())["detail"]
-    assert told == "the body is not usable JSON: a whole number has at most 100 digits, one has 5000"
+    assert told == "the body is not usable JSON: a whole number has at most 4000 digits, one has 5000"
 
 
 @pytest.mark.parametrize("body", [[], "text", 5, None, True])
